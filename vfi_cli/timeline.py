@@ -1,0 +1,206 @@
+"""Time: rates, source timelines and output grids, all in exact fractions.
+
+No float ever decides which frame is shown when. A source timeline comes from
+packet timestamps (variable frame rate is the normal case); an output grid is a
+start, a rate and a number of frames. Nothing here imports torch or PyAV.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from vfi_cli.errors import UsageError
+
+MAX_RATE = Fraction(1000)  # frames a second; beyond this a rate is a typing mistake
+MAX_FACTOR = Fraction(256)
+
+# Nominal rates whose 1000/1001 multiple people write as a rounded decimal.
+_NTSC_NOMINAL = (24, 30, 48, 60, 72, 90, 96, 120, 144, 240)
+
+_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
+
+
+def parse_rate(text: str) -> Fraction:
+    """A frame rate in frames a second from ``60``, ``30000/1001`` or ``23.976``.
+
+    Decimals that round an NTSC rate to two or more places (23.976, 23.98, 29.97,
+    59.94, 119.88 …) mean that rate exactly, N·1000/1001; other decimals mean what
+    they say. Raises UsageError for anything that is not a rate in (0, 1000].
+    """
+    rate = _parse_positive(text, "frame rate", "60, 30000/1001 or 23.976")
+    places = len(text.strip().partition(".")[2])
+    if "/" not in text and places >= 2:
+        for nominal in _NTSC_NOMINAL:
+            ntsc = Fraction(nominal * 1000, 1001)
+            if abs(ntsc - rate) * 10**places <= Fraction(1, 2):
+                rate = ntsc
+                break
+    if rate > MAX_RATE:
+        raise UsageError(f"frame rate {text} is beyond {MAX_RATE} frames a second")
+    return rate
+
+
+def parse_factor(text: str) -> Fraction:
+    """A factor (of the frame rate, or of slowness) from ``2``, ``5/2`` or ``2.5``."""
+    factor = _parse_positive(text, "factor", "2, 5/2 or 2.5")
+    if factor > MAX_FACTOR:
+        raise UsageError(f"factor {text} is beyond {MAX_FACTOR}")
+    return factor
+
+
+def _parse_positive(text: str, what: str, examples: str) -> Fraction:
+    parts = text.strip().split("/")
+    if len(parts) > 2 or not all(_NUMBER.fullmatch(part) for part in parts):
+        raise UsageError(f"{text!r} is not a {what}: write {examples}")
+    numbers = [Fraction(part) for part in parts]
+    if 0 in numbers:
+        raise UsageError(f"a {what} of {text} is not possible: it must be above zero")
+    return numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds from ``83.5``, ``1:23.5`` or ``0:01:23.5``. Raises UsageError."""
+    parts = text.strip().split(":")
+    whole = all(re.fullmatch(r"\d+", part) for part in parts[:-1])
+    if len(parts) > 3 or not whole or not _NUMBER.fullmatch(parts[-1]):
+        raise UsageError(f"{text!r} is not a time: write seconds (83.5) or 1:23.5 or 0:01:23.5")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = seconds * 60 + Fraction(part)
+    return seconds
+
+
+def format_time(seconds: Fraction | float) -> str:
+    """``0:41.20``, ``1:02:03.45``: for people, rounded to hundredths."""
+    hundredths = round(abs(seconds) * 100)
+    minutes, rest = divmod(hundredths, 6000)
+    hours, minutes = divmod(minutes, 60)
+    sign = "-" if seconds < 0 and hundredths else ""
+    clock = f"{minutes}:{rest // 100:02}.{rest % 100:02}"
+    return f"{sign}{hours}:{clock.zfill(8)}" if hours else sign + clock
+
+
+def format_rate(rate: Fraction) -> str:
+    """``60``, ``29.97``, ``23.976``: the way people write a rate."""
+    if rate.denominator == 1:
+        return str(rate.numerator)
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
+
+
+def dyadic(timestep: Fraction, depth: int) -> Fraction:
+    """The multiple of 1/2^depth nearest to ``timestep`` (the lower one of two equally near)."""
+    steps = 1 << depth
+    return Fraction(math.ceil(timestep * steps - Fraction(1, 2)), steps)
+
+
+@dataclass(frozen=True)
+class SourceTimeline:
+    """When each source frame is shown.
+
+    ``pts`` are in units of ``time_base`` seconds, strictly increasing. Containers
+    such as Matroska round the timestamps of a constant-rate stream; ``rate`` then
+    restores the exact times: frame i at first + i / rate.
+    """
+
+    pts: Sequence[int]
+    time_base: Fraction  # seconds
+    end_pts: int  # when the last frame stops being shown, in time_base
+    rate: Fraction | None = None  # frames a second where constant, None where variable
+    _start: Fraction = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.pts):
+            raise ValueError("a timeline has at least one frame")
+        object.__setattr__(self, "_start", int(self.pts[0]) * self.time_base)
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def start(self) -> Fraction:
+        """Seconds, when the first frame is shown."""
+        return self._start
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds, when the last frame stops being shown."""
+        if self.rate is not None:
+            return self._start + len(self.pts) / self.rate
+        return self.end_pts * self.time_base
+
+    @property
+    def duration(self) -> Fraction:
+        return self.end - self.start
+
+    def time(self, index: int) -> Fraction:
+        """Seconds, when frame ``index`` is shown."""
+        if self.rate is not None:
+            return self._start + index / self.rate
+        return int(self.pts[index]) * self.time_base
+
+    def index_of(self, pts: int) -> int:
+        """Index of the last frame with a timestamp ≤ ``pts`` (0 if there is none)."""
+        return max(0, bisect.bisect_right(self.pts, pts) - 1)
+
+    def time_of(self, pts: int) -> Fraction:
+        """Seconds, for a decoded frame's timestamp."""
+        index = self.index_of(pts)
+        if self.rate is not None and int(self.pts[index]) == pts:
+            return self.time(index)
+        return pts * self.time_base
+
+    def index_at(self, time: Fraction) -> int:
+        """Index of the frame shown at ``time`` (0 before the first)."""
+        low, high = 0, len(self.pts)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.time(middle) <= time:
+                low = middle
+            else:
+                high = middle
+        return low
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """The output frames: frame k samples the source at start + k / rate.
+
+    ``fps`` is the rate that the output is shown at. It differs from ``rate``
+    (samples a source second) in slow motion, where time is stretched by
+    ``rate / fps``.
+    """
+
+    start: Fraction  # seconds, source time of output frame 0
+    rate: Fraction  # output frames per second of source time
+    fps: Fraction  # output frames per second of output time
+    count: int | None  # None while the source's end is unknown (a pipe)
+
+    @classmethod
+    def spanning(
+        cls, start: Fraction, end: Fraction, fps: Fraction, stretch: Fraction = Fraction(1)
+    ) -> OutputGrid:
+        """The grid over [start, end): every k with k / rate < end − start."""
+        rate = fps * stretch
+        return cls(start, rate, fps, max(0, math.ceil((end - start) * rate)))
+
+    @property
+    def stretch(self) -> Fraction:
+        return self.rate / self.fps
+
+    def time(self, k: int) -> Fraction:
+        """Source time in seconds of output frame ``k``."""
+        return self.start + k / self.rate
+
+    def first_at_or_after(self, time: Fraction) -> int:
+        """The smallest k ≥ 0 whose source time is not before ``time``."""
+        return max(0, math.ceil((time - self.start) * self.rate))
+
+
+def timestep(time: Fraction, left: Fraction, right: Fraction) -> Fraction:
+    """Where ``time`` lies between two source times: 0 at ``left``, 1 at ``right``; exact."""
+    return (time - left) / (right - left)
