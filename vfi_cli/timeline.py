@@ -77,7 +77,7 @@ def parse_time(text: str) -> Fraction:
 
 def format_time(seconds: Fraction | float) -> str:
     """``0:41.20``, ``1:02:03.45``: for people, rounded to hundredths."""
-    hundredths = round(abs(seconds) * 100)
+    hundredths = round(abs(Fraction(seconds)) * 100)
     minutes, rest = divmod(hundredths, 6000)
     hours, minutes = divmod(minutes, 60)
     sign = "-" if seconds < 0 and hundredths else ""
