@@ -1,0 +1,427 @@
+"""What every model is: a :class:`Network` of a family, driven by an :class:`Interpolator`.
+
+A network is the published architecture under its published key names. It sees frames whose
+sizes already fit, and knows nothing of devices, files or odd sizes. The interpolator owns all
+of that once: checks, padding and cropping, times, test-time ensembles, dtype and device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import ClassVar, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vfi_cli.errors import DeviceError, ModelError, UsageError
+
+T = TypeVar("T")
+Timestep = float | Fraction | Tensor
+
+#: Resolutions at which motion may be estimated, relative to the picture.
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+#: Test-time ensembles, by name: the mean over the plain picture and these views of it.
+#: flip = flipped both ways (RIFE-2T), rotate = quarter turns, reverse = time backwards,
+#: multiscale = motion also estimated at half the resolution.
+ENSEMBLES = ("flip", "rotate", "reverse", "multiscale")
+
+FLOAT32_ONLY = frozenset({torch.float32})
+ALL_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Where the interpolated frame's pixels come from.
+
+    ``flow0``, ``flow1``: (B, 2, H, W), pixels, u then v, from the new frame to the source frame
+    before and after it. ``mask``: (B, 1, H, W) in [0, 1], the share taken from the frame before.
+    """
+
+    flow0: Tensor
+    flow1: Tensor
+    mask: Tensor
+
+
+class Memo:
+    """Remembers what a network computed from source frames alone, whatever the time t.
+
+    Networks ask ``memo(what, frames, compute, keep)``, where ``frames`` are positions in the
+    window: the value is computed at most once for these source frames while it is among the
+    last ``keep`` of its kind. Without keys every value is computed.
+    """
+
+    def __init__(self) -> None:
+        self._stores: dict[Hashable, OrderedDict[Hashable, object]] = {}
+        self._keys: tuple[Hashable, ...] | None = None
+        self._view: Hashable = None
+
+    def bind(self, keys: Sequence[Hashable] | None, view: Hashable) -> None:
+        """Name the frames of the coming window; ``view`` tells flipped and scaled ones apart."""
+        self._keys = None if keys is None else tuple(keys)
+        self._view = view
+
+    def clear(self) -> None:
+        self._stores.clear()
+
+    def __call__(
+        self, what: str, frames: tuple[int, ...], compute: Callable[[], T], keep: int = 2
+    ) -> T:
+        if self._keys is None:
+            return compute()
+        store = self._stores.setdefault((what, self._view), OrderedDict())
+        key = tuple(self._keys[position] for position in frames)
+        if key in store:
+            store.move_to_end(key)
+            return store[key]  # type: ignore[return-value]
+        value = compute()
+        store[key] = value
+        while len(store) > keep:
+            store.popitem(last=False)
+        return value
+
+
+class Network(nn.Module):
+    """Base of the published architectures.
+
+    Frames arrive in float32 at sizes that fit, (B, n, 3, H, W), whatever the dtype of the
+    weights; a network casts what it feeds to its convolutions, keeps flow and the warping of
+    pictures in float32, and returns float32. ``timestep`` is (B, 1, 1, 1), or (B, 1, H, W)
+    where ``timestep_map`` is true. B of the frames may be 1 where ``timestep`` has more: then
+    all times belong to the one window, and what depends on the frames alone is computed once.
+    """
+
+    #: Frames in a window, 2 or 4; a network of 4 also takes the middle 2 alone.
+    frames_seen: int = 2
+    #: False: only the middle, t = 1/2.
+    any_timestep: bool = True
+    #: Whether t may differ from pixel to pixel.
+    timestep_map: bool = False
+    #: Height and width must be multiples of this, divided by the scale where that is below 1.
+    size_multiple: int = 32
+    #: Whether the resolution of the flow can be chosen.
+    has_scale: bool = True
+    #: Whether forward and reversed estimates can be averaged inside the network.
+    has_ensemble: bool = False
+    #: Whether :meth:`motion` is offered.
+    has_motion: bool = False
+    #: Dtypes in which the weights give the picture of float32.
+    safe_dtypes: ClassVar[frozenset[torch.dtype]] = ALL_DTYPES
+
+    def forward(
+        self,
+        frames: Tensor,
+        timestep: Tensor,
+        *,
+        scale: float = 1.0,
+        ensemble: bool = False,
+        memo: Memo | None = None,
+    ) -> Tensor:
+        """The frame at ``timestep``, (B, 3, H, W), float32."""
+        raise NotImplementedError
+
+    def motion(
+        self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None
+    ) -> Motion:
+        """The flows and the mask that :meth:`forward` warps and blends with."""
+        raise ModelError("this model does not say where its pixels come from")
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` as a device that exists, or a DeviceError."""
+    name = str(device)
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (number and not number.isdecimal()) or name.endswith(":"):
+        raise DeviceError(f"{name!r} is not a device; use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        why = "" if torch.version.cuda else " (this torch is built without CUDA)"
+        raise DeviceError(f"there is no CUDA device{why}; use --device cpu")
+    count = torch.cuda.device_count()
+    index = int(number or 0)
+    if index >= count:
+        raise DeviceError(f"there is no cuda:{index}; this machine has cuda:0 to cuda:{count - 1}")
+    return torch.device("cuda", index)
+
+
+def pick_dtype(
+    dtype: str | torch.dtype, device: torch.device, safe: Iterable[torch.dtype]
+) -> torch.dtype:
+    """The dtype of weights and convolutions; ``auto`` takes the fastest that is safe."""
+    safe = frozenset(safe)
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype == "auto":
+        if device.type == "cuda":
+            return torch.float16 if torch.float16 in safe else torch.float32
+        return torch.bfloat16 if torch.bfloat16 in safe and _fast_bfloat16() else torch.float32
+    if dtype not in DTYPES:
+        raise UsageError(f"{dtype!r} is not a dtype; use auto, {', '.join(DTYPES)}")
+    chosen = DTYPES[dtype]
+    if chosen not in safe:
+        names = ", ".join(name for name, known in DTYPES.items() if known in safe)
+        raise ModelError(f"this model is not safe in {dtype}; use {names}")
+    return chosen
+
+
+def _fast_bfloat16() -> bool:
+    """Whether this CPU multiplies matrices in bfloat16 (AMX)."""
+    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(check is not None and check() and torch.backends.mkldnn.is_available())
+
+
+class Interpolator:
+    """A model that is ready: weights loaded, on its device, in its dtype.
+
+    ``fingerprint`` is the SHA-256 of the weights' file, or the name of a model without weights.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        name: str,
+        architecture: str | None = None,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "auto",
+        licence: str | None = None,
+        fingerprint: str | None = None,
+        any_timestep: bool | None = None,
+    ) -> None:
+        self.name = name
+        self.architecture = architecture or name
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(dtype, self.device, network.safe_dtypes)
+        self.licence = licence
+        self.fingerprint = fingerprint or name
+        self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
+        if self.device.type == "cuda" or self.dtype != torch.float32:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.frames_seen = network.frames_seen
+        self.any_timestep = network.any_timestep if any_timestep is None else any_timestep
+        self.timestep_map = network.timestep_map and self.any_timestep
+        self.size_multiple = network.size_multiple
+        self.safe_dtypes = network.safe_dtypes
+        self._memo = Memo()
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(weight.numel() for weight in self.network.parameters())
+
+    def __repr__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"<Interpolator {self.name} ({self.architecture}), {kind} on {self.device}>"
+
+    @torch.inference_mode()
+    def interpolate(
+        self,
+        frames: Tensor,
+        t: Timestep,
+        *,
+        scale: float = 1.0,
+        tta: bool | str | Iterable[str] = False,
+        ensemble: bool = False,
+        keys: Sequence[Hashable] | None = None,
+    ) -> Tensor:
+        """The frame at time t between the middle two frames.
+
+        frames: (B, n, 3, H, W), floating point in [0, 1], on any device, any H and W; n is
+            ``frames_seen``, or 2 for a model of four frames at a clip's end.
+        t: in [0, 1]; a number, (B,), or (B, 1, H, W) where ``timestep_map``. One window (B = 1)
+            may be asked for several times at once.
+        scale: resolution of the flow, one of ``SCALES``.
+        tta: True or names out of ``ENSEMBLES``: the mean over views of the frames.
+        ensemble: averages forward and reversed estimates inside the network, where it can.
+        keys: names of the n source frames (of one window). What was computed from a frame that
+            was named before is used again; a name must always stand for the same picture.
+
+        Returns (B, 3, H, W), float32 in [0, 1], on ``device``. Raises ModelError for a t or an
+        option that the model does not have, DeviceError when the device's memory is too small.
+        """
+        frames, timestep = self._prepare(frames, t, keys)
+        views = _views(tta)
+        self._check_scale(scale)
+        if ensemble and not self.network.has_ensemble:
+            raise ModelError(f"{self.name} cannot average forward and reversed estimates")
+        if frames.numel() == 0:
+            return frames.new_zeros(timestep.shape[0], *frames.shape[2:])
+        total: Tensor | None = None
+        for view in views:
+            picture = self._run_view(frames, timestep, scale, ensemble, keys, view)
+            total = picture if total is None else total + picture
+        assert total is not None
+        return (total / len(views)).clamp_(0, 1)
+
+    @torch.inference_mode()
+    def motion(
+        self,
+        frames: Tensor,
+        t: Timestep,
+        *,
+        scale: float = 1.0,
+        keys: Sequence[Hashable] | None = None,
+    ) -> Motion:
+        """Flows to both sides and the blending mask; see :class:`Motion` and :meth:`interpolate`.
+
+        Raises ModelError where the model has none to show.
+        """
+        frames, timestep = self._prepare(frames, t, keys)
+        self._check_scale(scale)
+        if not self.network.has_motion:
+            raise ModelError(f"{self.name} does not say where its pixels come from")
+        height, width = frames.shape[-2:]
+        frames, timestep = self._pad(frames, timestep, scale)
+        self._memo.bind(keys, ((), scale))
+        found = self._guarded(
+            lambda: self.network.motion(frames, timestep, scale=scale, memo=self._memo)
+        )
+        crop = (..., slice(height), slice(width))
+        return Motion(
+            found.flow0[crop].float(), found.flow1[crop].float(), found.mask[crop].float()
+        )
+
+    def forget(self) -> None:
+        """Drop what is remembered of keyed frames."""
+        self._memo.clear()
+
+    def _prepare(
+        self, frames: Tensor, t: Timestep, keys: Sequence[Hashable] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Checked frames on the device in float32, and t as (B, 1, 1, 1) or (B, 1, H, W)."""
+        if frames.dim() != 5 or frames.shape[2] != 3 or not frames.is_floating_point():
+            raise UsageError(
+                f"frames are {str(frames.dtype).removeprefix('torch.')} {tuple(frames.shape)}; "
+                "they must be floating point (B, n, 3, H, W)"
+            )
+        batch, seen = frames.shape[:2]
+        if seen != self.frames_seen and not (seen == 2 and self.frames_seen == 4):
+            raise UsageError(f"{self.name} sees {self.frames_seen} frames, not {seen}")
+        if keys is not None and (len(keys) != seen or batch != 1):
+            raise UsageError("keys name the frames of one window: one key for each of its frames")
+        timestep = self._timestep(t, frames)
+        if batch not in (1, timestep.shape[0]):
+            raise UsageError(f"{timestep.shape[0]} times for {batch} windows")
+        return frames.to(self.device, torch.float32), timestep
+
+    def _timestep(self, t: Timestep, frames: Tensor) -> Tensor:
+        batch, (height, width) = frames.shape[0], frames.shape[-2:]
+        if isinstance(t, Tensor) and t.dim() > 0:
+            timestep = t.to(self.device, torch.float32)
+            if timestep.dim() == 1:
+                timestep = timestep.view(-1, 1, 1, 1)
+            elif timestep.dim() != 4 or timestep.shape[1:] not in {
+                (1, 1, 1),
+                (1, height, width),
+            }:
+                raise UsageError(
+                    f"t is {tuple(t.shape)}; it must be a number, ({batch},), or "
+                    f"({batch}, 1, {height}, {width})"
+                )
+        else:
+            timestep = torch.full((batch, 1, 1, 1), float(t), device=self.device)
+        if not bool(((timestep >= 0) & (timestep <= 1)).all()):
+            raise UsageError("t must lie between 0 and 1")
+        if not self.any_timestep and not bool((timestep == 0.5).all()):
+            raise ModelError(f"{self.name} only makes the middle frame, t = 1/2")
+        if timestep.shape[2:] != (1, 1) and not self.timestep_map:
+            if not self.any_timestep:
+                return timestep[:, :, :1, :1]
+            raise ModelError(f"{self.name} takes one t for the whole picture, not a map")
+        return timestep
+
+    def _check_scale(self, scale: float) -> None:
+        if scale not in SCALES:
+            known = ", ".join(f"{known:g}" for known in SCALES)
+            raise UsageError(f"scale {scale} is not one of {known}")
+        if scale != 1 and not self.network.has_scale:
+            raise ModelError(f"{self.name} estimates motion at the picture's own scale only")
+
+    def _pad(self, frames: Tensor, timestep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """Frames and a map of t continued to the right and below by their last column and row.
+
+        Repeating the edge, and not black as some of the published scripts do, because a black
+        border moves nowhere and drags the flow beside it along.
+        """
+        multiple = math.ceil(self.size_multiple / min(scale, 1.0))
+        height, width = frames.shape[-2:]
+        below, right = -height % multiple, -width % multiple
+        if not (below or right):
+            return frames, timestep
+        frames = F.pad(frames.flatten(0, 1), (0, right, 0, below), mode="replicate").unflatten(
+            0, frames.shape[:2]
+        )
+        if timestep.shape[2:] != (1, 1):
+            timestep = F.pad(timestep, (0, right, 0, below), mode="replicate")
+        return frames, timestep
+
+    def _run_view(
+        self,
+        frames: Tensor,
+        timestep: Tensor,
+        scale: float,
+        ensemble: bool,
+        keys: Sequence[Hashable] | None,
+        view: tuple[str, ...],
+    ) -> Tensor:
+        """One member of the test-time ensemble, turned back to how the frames lie."""
+        turns = 1 if "rotate" in view else 0
+        if "multiscale" in view:
+            scale = scale / 2
+        if turns:
+            frames, timestep = frames.rot90(1, (-2, -1)), timestep.rot90(1, (-2, -1))
+        if "flip" in view:
+            frames, timestep = frames.flip(-2, -1), timestep.flip(-2, -1)
+        if "reverse" in view:
+            frames, timestep = frames.flip(1), 1 - timestep
+            keys = None if keys is None else tuple(reversed(keys))
+        height, width = frames.shape[-2:]
+        padded, timestep = self._pad(frames, timestep, scale)
+        geometry = tuple(name for name in view if name in ("flip", "rotate"))
+        self._memo.bind(keys, (geometry, scale))
+        picture = self._guarded(
+            lambda: self.network(padded, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
+        )
+        picture = picture[..., :height, :width].float()
+        if "flip" in view:
+            picture = picture.flip(-2, -1)
+        if turns:
+            picture = picture.rot90(-1, (-2, -1))
+        return picture
+
+    def _guarded(self, compute: Callable[[], T]) -> T:
+        try:
+            return compute()
+        except torch.cuda.OutOfMemoryError as error:
+            self.forget()
+            raise DeviceError(
+                f"{self.device} has too little memory for {self.name} at this size; "
+                "try a smaller --scale, --dtype float16 or another model"
+            ) from error
+
+
+def _views(tta: bool | str | Iterable[str]) -> list[tuple[str, ...]]:
+    """All combinations of the named views, the plain one first."""
+    if isinstance(tta, bool):
+        names: tuple[str, ...] = ("flip",) if tta else ()
+    else:
+        names = tuple(tta.replace(" ", "").split(",")) if isinstance(tta, str) else tuple(tta)
+    for name in names:
+        if name not in ENSEMBLES:
+            raise UsageError(
+                f"{name!r} is not a test-time ensemble; there are {', '.join(ENSEMBLES)}"
+            )
+    views: list[tuple[str, ...]] = [()]
+    for name in dict.fromkeys(names):
+        views += [(*view, name) for view in views]
+    return views
