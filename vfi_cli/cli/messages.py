@@ -1,0 +1,183 @@
+"""What a person reads: errors as one line and an exit code, numbers, consoles.
+
+This is the only place that turns a :class:`~vfi_cli.errors.VfiError` into a
+message. Everything for people goes to stderr, so that stdout can carry video
+or JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from vfi_cli.errors import VfiError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INTERRUPTED = 130
+INTERNAL_ERROR = 1
+_THIN = "\N{NO-BREAK SPACE}"
+
+
+class InterruptedRunError(Exception):
+    """A Ctrl-C on its way to its exit code, with what the interrupted command said of it."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__(
+            str(interrupt)
+            or "nothing half-done is left under the output's name. "
+            "The same command starts again, and goes on from finished parts where there are any."
+        )
+
+
+def console(*, stderr: bool = True, quiet: bool = False) -> Console:
+    """A console for people. Names of files are shown as they are: no markup, no highlighting."""
+    from rich.console import Console
+
+    return Console(
+        stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
+
+
+def warn(text: str, *, quiet: bool = False) -> None:
+    """One line of warning on stderr."""
+    _say("vfi: warning", text, "yellow", quiet=quiet)
+
+
+def run(command: Any, argv: Sequence[str]) -> int:
+    """Run a Typer command on the arguments and return the exit code; never raises.
+
+    Errors become one line on stderr. With ``--debug`` anywhere among the
+    arguments the traceback is shown before it.
+    """
+    debug = "--debug" in argv
+    try:
+        result = command.main(args=list(argv), prog_name="vfi", standalone_mode=False)
+        sys.stdout.flush()
+    except VfiError as error:
+        return _fail(str(error), error.exit_code, debug=debug)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            error = InterruptedRunError(error)
+        # The terminal has echoed ^C on the line of the progress bar.
+        print(file=sys.stderr)
+        return _fail(f"interrupted; {error}", INTERRUPTED, debug=debug)
+    except BrokenPipeError:
+        # Whoever read our stdout has gone. Python would complain once more at exit.
+        _discard_stdout()
+        return _fail("the program that reads the output has gone", 5, debug=debug)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # wrong options, found by Typer
+            return _usage(error, debug=debug)
+        if type(error).__name__ == "Abort":
+            return _fail("interrupted", INTERRUPTED, debug=debug)
+        return _bug(error, debug=debug)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: Any, *, debug: bool) -> int:
+    text = " ".join(error.format_message().split()).replace("Value error, ", "")
+    if not text:  # called without arguments: the help page is the answer, and was printed
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "vfi"
+    return _fail(f"{text.rstrip('.')} (see {path} --help)", int(error.exit_code), debug=debug)
+
+
+def _bug(error: Exception, *, debug: bool) -> int:
+    hint = "" if debug else " Run the same command with --debug to see where."
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _fail(
+        f"{' '.join(what.split())}. This is a bug in vfi, please report it.{hint}",
+        INTERNAL_ERROR,
+        debug=debug,
+    )
+
+
+def _fail(text: str, code: int, *, debug: bool) -> int:
+    if debug and sys.exc_info()[1] is not None:
+        import traceback
+
+        traceback.print_exc()
+    _say("vfi", text, "red")
+    return code
+
+
+def _say(prefix: str, text: str, style: str, *, quiet: bool = False) -> None:
+    from rich.text import Text
+
+    try:
+        console(quiet=quiet).print(Text.assemble((f"{prefix}: ", style), one_line(text)))
+    except BrokenPipeError:
+        _discard(sys.stderr)
+
+
+def _discard_stdout() -> None:
+    _discard(sys.stdout)
+
+
+def _discard(stream: Any) -> None:
+    """Point a stream whose reader has gone to nowhere, so that flushing it at exit is quiet."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return  # not a real file: nothing will be flushed to it at exit
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def one_line(text: str) -> str:
+    """The text on a single line, without control characters that a file name may carry."""
+    joined = " ".join(text.split())
+    return "".join(
+        c if c.isprintable() or c == _THIN else "\N{REPLACEMENT CHARACTER}" for c in joined
+    )
+
+
+def number(value: int) -> str:
+    """Digits in groups of three: 8058 → ``8 058`` (no-break space)."""
+    return f"{value:,}".replace(",", _THIN)
+
+
+def clock(seconds: Fraction | float, *, decimals: int = 1) -> str:
+    """A length of time: 134.3 → ``2:14.3``, 3723 → ``1:02:03.0``. Rounds half to even."""
+    scale = 10**decimals
+    ticks = round(Fraction(seconds) * scale)
+    sign = "-" if ticks < 0 else ""
+    whole, part = divmod(abs(ticks), scale)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{sign}{text}.{part:0{decimals}}" if decimals else f"{sign}{text}"
+
+
+def spoken(seconds: float) -> str:
+    """How long something took: ``0.4 s``, ``54 s``, ``12:03``, ``1:02:03``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}{_THIN}s"
+    return f"{seconds:.0f}{_THIN}s" if seconds < 99.5 else clock(seconds, decimals=0)
+
+
+def size(count: int) -> str:
+    """A file's size in decimal units: ``112 MB``."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return (
+                f"{value:.0f}{_THIN}{unit}"
+                if value >= 9.95 or unit == "B"
+                else (f"{value:.1f}{_THIN}{unit}")
+            )
+        value /= 1000
+    return f"{value:.1f}{_THIN}TB"
+
+
+def rate(fps: Fraction | float) -> str:
+    """A frame rate for people: ``60``, ``29.97``, ``23.976``."""
+    value = float(fps)
+    return f"{value:.3f}".rstrip("0").rstrip(".")

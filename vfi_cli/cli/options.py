@@ -1,0 +1,279 @@
+"""Option types shared by the commands, each declared once.
+
+A command's signature uses them as annotations (``model: Model = "default"``).
+Values arrive checked for form: times are exact fractions of a second, sizes
+are (width, height). Whether a model, a device or an encoder exists is found
+out by whoever opens it.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Annotated, Literal
+
+import typer
+
+from vfi_cli.errors import UsageError
+
+_INTERPOLATION = "Interpolation"
+_ENCODING = "Encoding"
+_RANGE = "Part of the input"
+_RUN = "Run"
+
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
+_SIZE = re.compile(r"(\d+)[xX×](\d+)")
+_DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+
+MAX_PIXELS_A_SIDE = 32768
+
+
+def parse_time(text: str | Fraction) -> Fraction:
+    """Seconds (``93.5``) or ``[HH:]MM:SS[.mmm]`` as an exact fraction of a second ≥ 0.
+
+    Raises UsageError for anything else.
+    """
+    if isinstance(text, Fraction):
+        return text
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"'{text}' is not a time: write seconds (93.5) or HH:MM:SS.mmm (0:01:33.5)"
+        )
+    hours, minutes, seconds = match.groups()
+    rest = Fraction(seconds if not seconds.endswith(".") else seconds[:-1])
+    if minutes is not None and (rest >= 60 or (hours is not None and int(minutes) >= 60)):
+        raise UsageError(f"'{text}' is not a time: minutes and seconds go from 0 to 59")
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + rest
+
+
+def parse_size(text: str | tuple[int, int]) -> tuple[int, int]:
+    """``1280x720`` as (width, height) in pixels, both at least 1. Raises UsageError."""
+    if isinstance(text, tuple):
+        return text
+    match = _SIZE.fullmatch(text.strip())
+    width, height = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not (1 <= width <= MAX_PIXELS_A_SIDE and 1 <= height <= MAX_PIXELS_A_SIDE):
+        raise UsageError(f"'{text}' is not a size: write WIDTHxHEIGHT in pixels, such as 1280x720")
+    return width, height
+
+
+def parse_device(text: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Raises UsageError for anything else."""
+    if _DEVICE.fullmatch(text.strip().lower()) is None:
+        raise UsageError(f"'{text}' is not a device: choose auto, cpu, cuda or cuda:0, cuda:1, …")
+    return text.strip().lower()
+
+
+def scale_value(scale: Scale) -> float | None:
+    """The number behind ``--scale``; None for auto."""
+    return None if scale == "auto" else float(scale)
+
+
+def _codecs() -> list[str]:
+    return ["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores", "h264_nvenc", "hevc_nvenc"]
+
+
+def _models() -> list[str]:
+    return ["default", "rife", "rifem", "blend", "nearest"]
+
+
+def _devices() -> list[str]:
+    return ["auto", "cpu", "cuda", "cuda:0"]
+
+
+# Interpolation
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="A model's name, or a file with published weights.",
+        autocompletion=_models,
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What the file of --model holds, where its keys do not tell (rife-2r).",
+        show_default=False,
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        parser=parse_device,
+        metavar="DEVICE",
+        help="Where the model runs: auto, cpu, cuda or cuda:N.",
+        autocompletion=_devices,
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Annotated[
+    DtypeName,
+    typer.Option(
+        metavar="TYPE",
+        help="Precision of the network: auto, float32, bfloat16 or float16.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Scale = Literal["auto", "0.25", "0.5", "1", "2"]
+ScaleOption = Annotated[
+    Scale,
+    typer.Option(
+        metavar="X",
+        help="Resolution at which motion is estimated: auto, 0.25 or 0.5 (4K, fast motion), "
+        "1, or 2 (small pictures).",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Tta = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        metavar="",
+        help="Also interpolate the flipped picture and average: better, at twice the time.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        metavar="",
+        help="Also interpolate backwards in time and average, where the model knows how.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Cuts = Annotated[
+    bool,
+    typer.Option(
+        "--cuts/--no-cuts",
+        metavar="",
+        help="Find scene cuts and show the nearer frame there instead of a morph.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+CutsThreshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        min=0.0,
+        help="How different two frames must be to be a cut: lower finds more.",
+        show_default="the tested one",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Dedupe = Annotated[
+    bool,
+    typer.Option(
+        "--dedupe",
+        metavar="",
+        help="Replace repeated frames (anime on twos, 3:2 telecine) by interpolated ones.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+
+# Encoding
+
+Codec = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="h264, hevc, av1, vp9, ffv1, prores, or the name of an FFmpeg encoder such as "
+        "h264_nvenc. vfi doctor lists what is there.",
+        autocompletion=_codecs,
+        rich_help_panel=_ENCODING,
+    ),
+]
+Crf = Annotated[
+    float | None,
+    typer.Option(
+        metavar="Q",
+        min=0.0,
+        max=63.0,
+        help="Quality: lower is better and larger.",
+        show_default="the codec's",
+        rich_help_panel=_ENCODING,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The encoder's speed, in its own words (slow, medium, 8).",
+        show_default="the codec's",
+        rich_help_panel=_ENCODING,
+    ),
+]
+PixFmt = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|NAME",
+        help="Pixel format, such as yuv420p10le; auto keeps depth and subsampling.",
+        rich_help_panel=_ENCODING,
+    ),
+]
+
+# Part of the input
+
+Start = Annotated[
+    Fraction | None,
+    typer.Option(
+        parser=parse_time,
+        metavar="TIME",
+        help="Begin here: seconds or HH:MM:SS.mmm.",
+        show_default="the beginning",
+        rich_help_panel=_RANGE,
+    ),
+]
+End = Annotated[
+    Fraction | None,
+    typer.Option(
+        parser=parse_time,
+        metavar="TIME",
+        help="Stop here: seconds or HH:MM:SS.mmm.",
+        show_default="the end",
+        rich_help_panel=_RANGE,
+    ),
+]
+
+# Run
+
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", metavar="", help="Replace an output that exists.", rich_help_panel=_RUN
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", metavar="", help="Say what would be done, and stop.", rich_help_panel=_RUN
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", metavar="", help="Print the result as JSON on stdout.", rich_help_panel=_RUN
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", metavar="", help="Show errors only.", rich_help_panel=_RUN),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        metavar="",
+        help="Show the traceback of an error. Place it anywhere.",
+        rich_help_panel=_RUN,
+    ),
+]
