@@ -1,0 +1,182 @@
+"""Scene cuts, found on small signatures of the frames while they stream.
+
+The idea: two frames of one scene explain each other. Every block of the one is
+found again somewhere in the other, moved, a little brighter or darker; at a cut
+it is not. A flash interrupts a scene for a frame or two, but the frames before
+and after it still explain each other, so it is not a cut; and where everything
+moves so fast that neighbouring frames explain each other badly all the time,
+a cut must stand out of that.
+
+Whether there is a cut between frames i and i + 1 depends on the signatures of
+frames i - CONTEXT … i + 1 + CONTEXT and on nothing else, so every segment of a
+clip finds the same cuts wherever its rendering starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vfi_cli.frame import Frame
+
+#: Frames before the first and after the second of a pair that its decision looks at.
+CONTEXT = 3
+#: Default of ``--cuts-threshold``: a pair whose cut score is larger is a cut.
+DEFAULT_THRESHOLD = 0.5
+
+Floats = NDArray[np.float32]
+
+_COLUMNS, _ROWS = 64, 36  # thumbnail samples
+_BLOCK = 8  # samples a side
+_DETAIL = 480  # about so many samples a row of the sparse luma
+_DC_WEIGHT = 0.5  # of a block's mean luma against its texture
+_CHROMA_WEIGHT = 0.7
+_FLOOR = 3.0  # code values: energy that noise alone has
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Signature:
+    """What is kept of a frame to compare it with others. Values in 8-bit full-range codes."""
+
+    luma: Floats  # (_ROWS, _COLUMNS) block means, 0 black … 255 white
+    chroma: Floats  # (2, _ROWS, _COLUMNS) around 0
+    detail: NDArray[np.uint8]  # sparse samples of the luma plane, not averaged
+    blocks: Floats = field(repr=False)  # (blocks, features): to be explained
+    patches: Floats = field(repr=False)  # (positions, features): what can explain
+    blocks_energy: Floats = field(repr=False)
+    patches_energy: Floats = field(repr=False)
+
+
+@lru_cache(maxsize=32)
+def _columns(size: int, cells: int) -> tuple[NDArray[np.int64], Floats]:
+    """Borders of ``cells`` equal parts of ``size`` samples, and the matrix that averages them."""
+    edges = (np.arange(cells + 1) * size) // cells
+    low = np.minimum(edges[:-1], size - 1)
+    high = np.maximum(edges[1:], low + 1)
+    matrix = np.zeros((size, cells), np.float32)
+    for cell, (a, b) in enumerate(zip(low, high, strict=True)):
+        matrix[a:b, cell] = 1 / (b - a)
+    return np.stack([low, high], axis=1), matrix
+
+
+def _thumbnail(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> Floats:
+    """Mean code value of _ROWS × _COLUMNS equal parts of a plane."""
+    height, width = plane.shape
+    bands, _ = _columns(height, _ROWS)
+    rows = np.empty((_ROWS, width), np.float32)
+    # summing bands of rows first keeps all work on the full plane in vectorised integer adds
+    accumulator = np.uint16 if plane.dtype == np.uint8 and height <= 256 * _ROWS else np.uint32
+    for row, (a, b) in enumerate(bands):
+        rows[row] = plane[a:b].sum(axis=0, dtype=accumulator)
+    rows /= (bands[:, 1] - bands[:, 0])[:, None]
+    return rows @ _columns(width, _COLUMNS)[1]
+
+
+def signature(frame: Frame) -> Signature:
+    """Measure a frame of any layout; a small picture of it that :func:`is_cut` compares."""
+    layout = frame.layout
+    to_codes = 255 / layout.peak
+    thumbs = [_thumbnail(plane) * np.float32(to_codes) for plane in frame.planes[:3]]
+    if layout.kind == "rgb":
+        red, green, blue = thumbs
+        luma = (red + 2 * green + blue) / 4
+        chroma = np.stack([(blue - luma) / 2, (red - luma) / 2])
+        sparse = frame.planes[1]
+    else:
+        luma = thumbs[0]
+        limited = not frame.color.full_range and layout.kind == "yuv"
+        if limited or (layout.kind == "gray" and not frame.color.full_range):
+            luma = (luma - 16) * np.float32(255 / 219)
+        if layout.kind == "yuv":
+            chroma = np.stack(thumbs[1:3]) - np.float32(128)
+        else:
+            chroma = np.zeros((2, _ROWS, _COLUMNS), np.float32)
+        sparse = frame.planes[0]
+    step = max(1, round(frame.width / _DETAIL))
+    detail = sparse[step // 2 :: step, step // 2 :: step]
+    codes = np.right_shift(detail, layout.bits - 8).astype(np.uint8)
+    return _describe(luma, chroma, codes)
+
+
+def _features(windows: Floats) -> Floats:
+    """(n, 3, 64) samples → (n, 64 + 3): texture of the luma, and the weighted means."""
+    means = windows.mean(axis=2)
+    out = np.empty((len(windows), _BLOCK * _BLOCK + 3), np.float32)
+    out[:, :-3] = (windows[:, 0] - means[:, :1]) / _BLOCK
+    out[:, -3] = means[:, 0] * _DC_WEIGHT
+    out[:, -2:] = means[:, 1:] * _CHROMA_WEIGHT
+    return out
+
+
+def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signature:
+    channels = np.concatenate([luma[None], chroma])
+    # brightness as a whole is no content: a light switched on is not a cut
+    channels = channels - np.array([luma.mean(), 0, 0], np.float32)[:, None, None]
+    views = np.lib.stride_tricks.sliding_window_view(channels, (_BLOCK, _BLOCK), axis=(1, 2))
+    rows, columns = views.shape[1:3]
+    every = np.ascontiguousarray(views.transpose(1, 2, 0, 3, 4)).reshape(rows * columns, 3, -1)
+    patches = _features(every)
+    grid = patches.reshape(rows, columns, -1)
+    starts = np.linspace(0, rows - 1, -(-_ROWS // _BLOCK)).astype(int)
+    blocks = grid[starts][:, ::_BLOCK].reshape(-1, patches.shape[1])
+    return Signature(
+        luma=luma,
+        chroma=chroma,
+        detail=detail,
+        blocks=blocks,
+        patches=patches,
+        blocks_energy=np.einsum("ij,ij->i", blocks, blocks),
+        patches_energy=np.einsum("ij,ij->i", patches, patches),
+    )
+
+
+def _unexplained(blocks: Signature, by: Signature) -> tuple[float, float]:
+    """Energy of blocks that no patch of the other frame explains, and their whole energy."""
+    distance = (blocks.blocks @ by.patches.T) * -2 + by.patches_energy
+    residual = np.sqrt(np.maximum(distance.min(axis=1) + blocks.blocks_energy, 0))
+    return float(residual.mean()), float(np.sqrt(blocks.blocks_energy).mean())
+
+
+def dissimilarity(a: Signature, b: Signature) -> float:
+    """How badly two frames explain each other: 0 the same scene … 1 nothing in common."""
+    left, left_energy = _unexplained(a, b)
+    right, right_energy = _unexplained(b, a)
+    return min((left + right) / (left_energy + right_energy + _FLOOR), 1.0)
+
+
+def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> float:
+    """How surely the middle pair of ``2 * CONTEXT + 2`` signatures is a cut, 0 … 1.
+
+    None stands beyond the clip's ends. Once the score is known to be no larger than
+    ``enough`` it is not worked out further: most pairs cost one comparison.
+    """
+    if len(around) != 2 * CONTEXT + 2:
+        raise ValueError(f"{len(around)} signatures around a pair, not {2 * CONTEXT + 2}")
+    if around[CONTEXT] is None or around[CONTEXT + 1] is None:
+        raise ValueError("the middle pair must be frames")
+    before = [s for s in reversed(around[: CONTEXT + 1]) if s is not None]
+    after = [s for s in around[CONTEXT + 1 :] if s is not None]
+    score = 1.0
+    for x in before:
+        for y in after:
+            score = min(score, dissimilarity(x, y))
+            if score <= enough:
+                return score
+    usual = 0.0
+    for side in (before, after):
+        for x, y in pairwise(side):
+            usual = max(usual, dissimilarity(x, y))
+    return max(0.0, (score - 0.5 * usual) / (1 - 0.5 * usual))
+
+
+def is_cut(around: Sequence[Signature | None], threshold: float = DEFAULT_THRESHOLD) -> bool:
+    """Whether a scene ends between the middle two of ``2 * CONTEXT + 2`` signatures.
+
+    ``None`` stands beyond the clip's ends. ``threshold`` 0 … 1: larger finds fewer cuts.
+    """
+    return cut_score(around, enough=threshold) > threshold
