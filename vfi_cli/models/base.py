@@ -206,7 +206,7 @@ class Interpolator:
         self.fingerprint = fingerprint or name
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         if self.device.type == "cuda" or self.dtype != torch.float32:
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frames_seen = network.frames_seen
         self.any_timestep = network.any_timestep if any_timestep is None else any_timestep
         self.timestep_map = network.timestep_map and self.any_timestep
@@ -258,7 +258,7 @@ class Interpolator:
             return frames.new_zeros(timestep.shape[0], *frames.shape[2:])
         total: Tensor | None = None
         for view in views:
-            picture = self._run_view(frames, timestep, scale, ensemble, keys, view)
+            picture = self._run_view(frames, timestep, scale, ensemble, keys, view=view)
             total = picture if total is None else total + picture
         assert total is not None
         return (total / len(views)).clamp_(0, 1)
@@ -372,6 +372,7 @@ class Interpolator:
         scale: float,
         ensemble: bool,
         keys: Sequence[Hashable] | None,
+        *,
         view: tuple[str, ...],
     ) -> Tensor:
         """One member of the test-time ensemble, turned back to how the frames lie."""
