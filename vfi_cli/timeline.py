@@ -63,18 +63,6 @@ def _parse_positive(text: str, what: str, examples: str) -> Fraction:
     return numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
 
 
-def parse_time(text: str) -> Fraction:
-    """Seconds from ``83.5``, ``1:23.5`` or ``0:01:23.5``. Raises UsageError."""
-    parts = text.strip().split(":")
-    whole = all(re.fullmatch(r"\d+", part) for part in parts[:-1])
-    if len(parts) > 3 or not whole or not _NUMBER.fullmatch(parts[-1]):
-        raise UsageError(f"{text!r} is not a time: write seconds (83.5) or 1:23.5 or 0:01:23.5")
-    seconds = Fraction(0)
-    for part in parts:
-        seconds = seconds * 60 + Fraction(part)
-    return seconds
-
-
 def format_time(seconds: Fraction | float) -> str:
     """``0:41.20``, ``1:02:03.45``: for people, rounded to hundredths."""
     hundredths = round(abs(Fraction(seconds)) * 100)

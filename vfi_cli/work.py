@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vfi_cli.errors import OutputError
+from vfi_cli.io.atomic import fsync_dir
 
 PLAN_FILE = "plan.json"
 LOCK_FILE = "lock"
@@ -134,7 +135,7 @@ class WorkFolder:
                 self.path / f"{number:06}.json", json.dumps({**result, "size": part.stat().st_size})
             )
             os.replace(part, self.segment(number))
-            sync_folder(self.path)
+            fsync_dir(self.path)
 
     def result(self, number: int) -> dict[str, Any] | None:
         """What ``finish`` was told of a complete segment; None if there is none on disk."""
@@ -163,16 +164,6 @@ def was_published(path: Path, fingerprint: str) -> bool:
     """Whether the run of this work folder got as far as publishing its output."""
     marker = path / PUBLISHED_FILE
     return marker.exists() and marker.read_text(encoding="utf-8") == fingerprint
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames within ``path`` survive a power cut (where the system has folder handles)."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,293 @@
+"""Converting a file from beginning to end: plan, render, join, check, publish.
+
+The command line and Python programs come through here. Nothing is printed:
+what there is to tell goes to :class:`Listener`, results are returned, and what
+goes wrong is raised as a :class:`~vfi_cli.errors.VfiError`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
+from vfi_cli.execute.local import render_missing
+from vfi_cli.io.atomic import publish
+from vfi_cli.io.containers import MUXERS, muxer_for
+from vfi_cli.io.decode import SourceInfo, probe
+from vfi_cli.io.encode import EncoderConfig, EncoderOptions, choose_encoder
+from vfi_cli.io.streams import plan_streams
+from vfi_cli.join import join, verify
+from vfi_cli.models import load_model
+from vfi_cli.native import ops
+from vfi_cli.plan import (
+    Plan,
+    RenderSettings,
+    Timing,
+    automatic_scale,
+    make_plan,
+    output_grid,
+    output_rate,
+    source_timeline,
+)
+from vfi_cli.render import Counts, SegmentResult
+from vfi_cli.timeline import format_rate, format_time
+from vfi_cli.work import WorkFolder, was_published, work_folder_of
+
+if TYPE_CHECKING:
+    from vfi_cli.models import Interpolator
+
+#: Where the input's own container cannot be written, or cannot hold the result.
+FALLBACK_SUFFIX = ".mkv"
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model makes the new frames, and how it is run."""
+
+    name: str = "default"
+    architecture: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    scale: float | None = None  # None: by the picture's size
+    tta: bool = False
+    ensemble: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """All that is asked of a conversion beside the files."""
+
+    timing: Timing
+    model: ModelOptions = field(default_factory=ModelOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    cuts: bool = True
+    cuts_threshold: float | None = None
+    dedupe: bool = False
+    audio: Literal["copy", "drop", "stretch"] = "copy"
+    overwrite: bool = False
+    allow_truncated: bool = False
+
+
+class Listener:
+    """Told what happens; override what is of interest. Methods may not raise."""
+
+    def planned(self, plan: Plan, output: Path) -> None:
+        """The plan stands, nothing is rendered yet."""
+
+    def progress(self, done: int) -> None:
+        """``done`` output frames are finished, those of an earlier run included."""
+
+    def rendered(self) -> None:
+        """All frames are made; joining and checking begin."""
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was made."""
+
+    output: Path
+    plan: Plan
+    counts: Counts
+    duration: Fraction  # seconds of output
+    size: int  # bytes
+    seconds: float  # that it took
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
+    options: ConvertOptions,
+    interpolator: Interpolator,
+) -> tuple[Plan, Path]:
+    """Probe the input and plan the conversion; says what is wrong before any work is done."""
+    info = probe(source)
+    target = Path(output) if output is not None else default_output(info, options)
+    check_output(Path(info.path), target)
+    streams = plan_streams(
+        info,
+        target.suffix,
+        audio=options.audio,
+        stretch=options.timing.stretch,
+        **_span(info, options.timing),
+    )
+    encoder = choose_encoder(options.encoder, info, target.suffix)
+    settings = render_settings(options, interpolator, info.width, info.height)
+    return make_plan(info, options.timing, settings, encoder, streams), target
+
+
+def convert_file(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None,
+    options: ConvertOptions,
+    *,
+    listener: Listener | None = None,
+    interpolator: Interpolator | None = None,
+) -> ConvertResult:
+    """Convert a video file and return what was made.
+
+    ``output`` None names it after the input and the rate. An unfinished run of the
+    same conversion is continued. Raises a VfiError; a TruncatedInputError is raised
+    after the output was published with what could be decoded.
+    """
+    listener = listener or Listener()
+    began = time.monotonic()
+    model = interpolator or open_model(options.model)
+    model.forget()
+    plan, target = prepare(source, output, options, model)
+    folder = work_folder_of(target)
+    finished_before = target.exists() and was_published(folder, plan.fingerprint)
+    if target.exists() and not options.overwrite and not finished_before:
+        raise OutputError(f"{target} exists already; add --overwrite to replace it")
+    listener.planned(plan, target)
+    with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:
+        results = render_missing(plan, work, lambda: model, listener.progress)
+        listener.rendered()
+        counts = Counts()
+        for result in results:
+            counts.add(result.counts)
+        if counts.frames == 0:
+            raise InputError(f"{plan.info.path}: no picture could be decoded{_why(results)}")
+        warnings: tuple[str, ...] = ()
+        if not finished_before:
+            warnings = _finish(plan, work, target, counts.frames, options.overwrite)
+        work.remove()
+    made = ConvertResult(
+        output=target,
+        plan=plan,
+        counts=counts,
+        duration=counts.frames / plan.grid.fps,
+        size=target.stat().st_size,
+        seconds=time.monotonic() - began,
+        warnings=(*plan.info.warnings, *warnings),
+    )
+    _refuse_truncation(made, results, options.allow_truncated)
+    return made
+
+
+def open_model(options: ModelOptions) -> Interpolator:
+    """Load the model that the options name."""
+    return load_model(
+        options.name,
+        architecture=options.architecture,
+        device=options.device,
+        dtype=options.dtype,
+    )
+
+
+def render_settings(
+    options: ConvertOptions, interpolator: Interpolator, width: int, height: int
+) -> RenderSettings:
+    """What decides how a new frame looks, with every "auto" resolved."""
+    scale = options.model.scale
+    return RenderSettings(
+        model=interpolator.name,
+        weights=interpolator.fingerprint,
+        device=interpolator.device.type,
+        dtype=str(interpolator.dtype).removeprefix("torch."),
+        operators="native" if ops.available() else "reference",
+        scale=automatic_scale(width, height) if scale is None else scale,
+        tta=options.model.tta,
+        ensemble=options.model.ensemble,
+        cuts=options.cuts,
+        cuts_threshold=options.cuts_threshold,
+        dedupe=options.dedupe,
+    )
+
+
+def default_output(info: SourceInfo, options: ConvertOptions) -> Path:
+    """``in.60fps.mp4`` beside the input, in the input's container where it can hold the result."""
+    path = Path(info.path)
+    timing = options.timing
+    what = f"{format_rate(output_rate(info.nominal_rate, timing))}fps"
+    if timing.stretch != 1:
+        what = f"slow{format_rate(timing.stretch)}x"
+    suffix = path.suffix.lower() if path.suffix.lower() in MUXERS else FALLBACK_SUFFIX
+    try:
+        choose_encoder(options.encoder, info, suffix)
+    except (UsageError, OutputError):
+        suffix = FALLBACK_SUFFIX
+    return path.with_name(f"{path.stem}.{what}{suffix}")
+
+
+def check_output(source: Path, target: Path) -> None:
+    """Refuse outputs that cannot be written, or that would destroy the input."""
+    muxer_for(target.suffix)  # raises for a suffix that stands for no container
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist; make it, or choose another with -o")
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder")
+    if target.exists() and source.exists() and os.path.samefile(source, target):
+        raise OutputError(f"the output would replace the input {source}; choose another with -o")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written to; choose another with -o")
+
+
+def _span(info: SourceInfo, timing: Timing) -> dict[str, Fraction | None]:
+    """The source times that other streams are cut to, where only a part is wanted."""
+    if timing.start is None and timing.end is None:
+        return {"begin": None, "end": None}
+    timeline = source_timeline(info)
+    grid = output_grid(info, timeline, timing)
+    assert grid.count is not None
+    return {
+        "begin": grid.start if timing.start is not None else None,
+        "end": grid.time(grid.count) if timing.end is not None else None,
+    }
+
+
+def _finish(
+    plan: Plan, work: WorkFolder, target: Path, frames: int, overwrite: bool
+) -> tuple[str, ...]:
+    """Join the segments, read the result back, and give it its name."""
+    temporary = work.temporary_output(target.suffix)
+    segments = [work.segment(s.number) for s in plan.segments if work.segment(s.number).exists()]
+    cut_short = frames < plan.frames
+    joined = join(
+        segments,
+        temporary,
+        info=plan.info,
+        config=plan.encoder,
+        fps=plan.grid.fps,
+        start=plan.grid.start,
+        frames=frames,
+        streams=plan.streams,
+        end=plan.grid.time(frames) if cut_short else None,
+    )
+    verify(temporary, joined)
+    work.announce_publication()
+    publish(temporary, target, overwrite)
+    return joined.warnings
+
+
+def _why(results: list[SegmentResult]) -> str:
+    broken = results[-1].broken if results else None
+    return f" ({broken.reason})" if broken else ""
+
+
+def _refuse_truncation(made: ConvertResult, results: list[SegmentResult], allowed: bool) -> None:
+    """Raise where the input broke off, unless that is allowed: then it is a warning."""
+    info = made.plan.info
+    broken = results[-1].broken if results else None
+    if broken is not None:
+        at = format_time(broken.time - made.plan.timeline.start)
+        what = f"the picture cannot be decoded after {at} ({broken.reason})"
+    elif info.declared_end is not None:
+        at = format_time(made.plan.timeline.duration)
+        what = f"the file ends at {at}, before the {format_time(info.declared_end)} it announces"
+    else:
+        return
+    text = f"{info.path}: {what}; converted up to there: {made.output}, {made.counts.frames} frames"
+    if not allowed:
+        raise TruncatedInputError(f"{text} (--allow-truncated accepts it)")
+    object.__setattr__(made, "warnings", (*made.warnings, text))
+
+
+Converter = Callable[[], ConvertResult]

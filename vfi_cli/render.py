@@ -1,0 +1,229 @@
+"""Rendering: source frames in, output frames out, in three overlapping stages.
+
+Decoding (with the small pictures that cuts are found on) and encoding run in
+threads of their own, with bounded queues between; the model runs in the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vfi_cli.cuts import DEFAULT_THRESHOLD, Signature, signature
+from vfi_cli.duplicates import CADENCE_REACH
+from vfi_cli.frame import Frame, PlaneLayout, Window
+from vfi_cli.io.decode import Broken, FrameReader
+from vfi_cli.io.encode import VideoWriter
+from vfi_cli.io.prefetch import background, prefetch
+from vfi_cli.models import Interpolator
+from vfi_cli.plan import Plan, RenderSettings, Segment
+from vfi_cli.scenes import Decided, SceneStream
+from vfi_cli.synthesis import Synthesizer
+from vfi_cli.timeline import OutputGrid
+from vfi_cli.windows import Shown, place
+
+#: Frames that may wait between two stages. Small: a 4K frame in 10 bits takes 25 MB.
+QUEUE_FRAMES = 4
+
+
+@dataclass
+class Counts:
+    """What a run met and made."""
+
+    frames: int = 0  # output frames written
+    new: int = 0  # of them, made by the model
+    cuts: int = 0
+    repeats: int = 0
+
+    def add(self, other: Counts) -> None:
+        self.frames += other.frames
+        self.new += other.new
+        self.cuts += other.cuts
+        self.repeats += other.repeats
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What rendering a segment gave. JSON-able through ``to_json`` and back."""
+
+    counts: Counts
+    broken: Broken | None = None  # where the input stopped being decodable
+
+    def to_json(self) -> dict[str, Any]:
+        broken = self.broken and {"time": str(self.broken.time), "reason": self.broken.reason}
+        return {"counts": asdict(self.counts), "broken": broken}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> SegmentResult:
+        broken = record["broken"]
+        return cls(
+            Counts(**record["counts"]),
+            broken and Broken(Fraction(broken["time"]), broken["reason"]),
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which output frames are wanted, and from when on decisions about source frames hold."""
+
+    first: int = 0
+    stop: int | None = None  # None: to the end of the source
+    #: Source time in seconds; frames before it only tell about cuts and repeats, because reading
+    #: did not begin at the clip's beginning. None: it did.
+    settled: Fraction | None = None
+
+
+def pictures(
+    decoded: Iterable[tuple[Frame, Fraction, Signature | None]],
+    synthesizer: Synthesizer,
+    settings: RenderSettings,
+    grid: OutputGrid,
+    part: Part,
+    *,
+    end: Callable[[Shown], Fraction],
+    counts: Counts,
+) -> Iterator[Frame]:
+    """The output frames of ``part``, from source frames as (frame, exact time, signature).
+
+    ``end`` says until when, in seconds of source time, the last frame is shown.
+    """
+    scenes = scene_stream(settings)
+    begins = grid.time(part.first)
+    ends = None if part.stop is None else grid.time(part.stop)
+
+    def shown() -> Iterator[Shown]:
+        def usable(decided: Iterable[Decided[Frame]]) -> Iterator[Shown]:
+            for one in decided:
+                counts.cuts, counts.repeats = scenes.cuts, scenes.repeats
+                if part.settled is None or one.source_time >= part.settled:
+                    yield Shown(one.payload, one.time, one.cut_after)
+
+        for frame, time, sign in decoded:
+            outside = time < begins or (ends is not None and time >= ends)
+            yield from usable(scenes.feed(frame, sign, time, context=outside))
+        yield from usable(scenes.flush())
+
+    for placed in place(
+        shown(), grid, part.first, part.stop, end=end, frames_seen=synthesizer.frames_seen
+    ):
+        counts.frames += 1
+        if isinstance(placed.content, Window):
+            counts.new += 1
+            yield synthesizer.between(placed.content)
+        else:
+            yield synthesizer.shown(placed.content)
+
+
+def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:
+    """The finder of cuts and repeats that the settings ask for."""
+    threshold = settings.cuts_threshold
+    return SceneStream(
+        cuts=settings.cuts,
+        threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+        dedupe=settings.dedupe,
+    )
+
+
+def measured(
+    frames: Iterable[Frame], time_of: Callable[[Frame], Fraction], settings: RenderSettings
+) -> Iterator[tuple[Frame, Fraction, Signature | None]]:
+    """Decoded frames with their exact times and, where cuts or repeats matter, signatures."""
+    wanted = scene_stream(settings).needs_signatures
+    for frame in frames:
+        yield frame, time_of(frame), signature(frame) if wanted else None
+
+
+def synthesizer_for(
+    settings: RenderSettings, interpolator: Interpolator, layout: PlaneLayout
+) -> Synthesizer:
+    """A synthesizer with the settings' options."""
+    return Synthesizer(
+        interpolator,
+        layout,
+        scale=settings.scale,
+        tta=settings.tta,
+        ensemble=settings.ensemble,
+    )
+
+
+def render_segment(
+    plan: Plan,
+    segment: Segment,
+    synthesizer: Synthesizer,
+    target: Path,
+    *,
+    on_frame: Callable[[], None] = lambda: None,
+) -> SegmentResult:
+    """Render one segment to a NUT file; the same decoded pictures whoever renders it, whenever.
+
+    ``on_frame`` is called after each frame handed to the encoder. Where the input
+    stops being decodable the segment ends early, and the result says where.
+    """
+    part, start_pts = reading(plan, segment)
+    timeline = plan.timeline
+    counts = Counts()
+    reader = FrameReader(plan.info, start_pts=start_pts)
+
+    def end(last: Shown) -> Fraction:
+        if reader.broken is not None:
+            return min(reader.broken.time, plan.clip_end)
+        return plan.clip_end
+
+    with reader:
+        decoded = prefetch(
+            measured(reader, lambda frame: timeline.time_of(frame.pts), plan.settings),
+            QUEUE_FRAMES,
+        )
+        with decoded:
+            made = pictures(
+                decoded, synthesizer, plan.settings, plan.grid, part, end=end, counts=counts
+            )
+            write(made, video_writer(plan, target), on_frame)
+        if counts.frames < segment.count and reader.broken is None:
+            last = plan.grid.time(segment.first + counts.frames)
+            return SegmentResult(counts, Broken(last, "fewer frames than the file announces"))
+        return SegmentResult(counts, reader.broken if counts.frames < segment.count else None)
+
+
+def reading(plan: Plan, segment: Segment) -> tuple[Part, int]:
+    """What to ask :func:`pictures` for, and the timestamp to start reading at."""
+    timeline = plan.timeline
+    # Before the frame that the segment begins on: the outer frame of a four-frame window, and,
+    # where frames are dropped or retimed, the kept one before.
+    lead = 2 + (CADENCE_REACH if plan.settings.dedupe else 0)
+    first = max(0, timeline.index_at(plan.grid.time(segment.first)) - lead)
+    start = max(0, first - scene_stream(plan.settings).context)
+    settled = timeline.time(first) if start > 0 else None
+    return Part(segment.first, segment.stop, settled), int(timeline.pts[start])
+
+
+def video_writer(plan: Plan, target: Path) -> VideoWriter:
+    """The encoder of one segment of the plan."""
+    info = plan.info
+    return VideoWriter(
+        target,
+        plan.encoder,
+        fps=plan.grid.fps,
+        width=info.width,
+        height=info.height,
+        color=info.color,
+        sample_aspect_ratio=info.sample_aspect_ratio,
+        hdr=info.hdr,
+        container="nut",
+    )
+
+
+def write(frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]) -> None:
+    """Encode frames in a thread of its own, so that the next is made meanwhile."""
+    try:
+        with background(writer.write, QUEUE_FRAMES) as encode:
+            for frame in frames:
+                encode(frame)
+                on_frame()
+        writer.close()
+    except BaseException:
+        writer.abort()
+        raise
