@@ -1,0 +1,56 @@
+"""Every published model returns its authors' picture, from a file as its authors publish it.
+
+The limits: the golden pictures are 16-bit, so nothing can agree better than about 4e-6 in the
+mean. Warping amplifies the rounding of float32 where the drawn weights make wild flow, hence
+some room above that; what the models owe at most is 5e-4 in the mean and 2e-2 for 99.9 %.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.golden import distribution, read_golden
+from vfi_cli.models import load_model
+from vfi_cli.models.registry import registry
+from vfi_cli.native.ops import available, use_reference
+
+NAMES = [name for name in registry().names() if name != "scopeflow"]
+MEAN_LIMIT = 2e-5
+TAIL_LIMIT = 2e-3  # for 99.9 % of the samples
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_picture_of_the_authors(name: str, shared_data: Path, tmp_path: Path) -> None:
+    golden = read_golden(shared_data / "golden" / f"{name}.npz")
+    file = golden.write_checkpoint(tmp_path)
+    explicit = "rife-2r" if name == "rife-2r" else None
+    model = load_model(file, architecture=explicit, device="cpu", dtype="float32")
+    assert model.architecture == name
+    for number, case in enumerate(golden.cases):
+        frames = golden.frames[:, 1:3] if case.get("linear") else golden.frames
+        options = {key: case[key] for key in ("scale", "tta", "ensemble") if key in case}
+        expected = golden.expected(case)
+        error = (model.interpolate(frames, case["t"], **options)[0] - expected).abs()
+        good = error.mean() < MEAN_LIMIT and error.flatten().quantile(0.999) < TAIL_LIMIT
+        assert good, f"{name} {case}: {distribution(error)}"
+        if number == 0 and available():
+            with use_reference():
+                error = (model.interpolate(frames, case["t"], **options)[0] - expected).abs()
+            good = error.mean() < MEAN_LIMIT and error.flatten().quantile(0.999) < TAIL_LIMIT
+            assert good, f"{name} {case} on the reference operators: {distribution(error)}"
+
+
+def test_all_golden_files_are_covered(shared_data: Path) -> None:
+    files = {path.stem for path in (shared_data / "golden").glob("*.npz")} - {"ops"}
+    assert files == set(registry().names())
