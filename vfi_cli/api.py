@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +19,7 @@ from vfi_cli.execute.local import render_missing
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.containers import MUXERS, muxer_for
 from vfi_cli.io.decode import SourceInfo, probe
-from vfi_cli.io.encode import EncoderConfig, EncoderOptions, choose_encoder
+from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
 from vfi_cli.models import load_model
@@ -101,14 +100,15 @@ class ConvertResult:
 
 
 def prepare(
-    source: str | os.PathLike[str],
+    info: SourceInfo,
     output: str | os.PathLike[str] | None,
     options: ConvertOptions,
     interpolator: Interpolator,
 ) -> tuple[Plan, Path]:
-    """Probe the input and plan the conversion; says what is wrong before any work is done."""
-    info = probe(source)
-    target = Path(output) if output is not None else default_output(info, options)
+    """Plan the conversion of a probed input; says what is wrong before any work is done."""
+    target = Path(output) if output is not None else Path(info.path).parent
+    if target.is_dir():
+        target /= default_name(info, options)
     check_output(Path(info.path), target)
     streams = plan_streams(
         info,
@@ -132,15 +132,17 @@ def convert_file(
 ) -> ConvertResult:
     """Convert a video file and return what was made.
 
-    ``output`` None names it after the input and the rate. An unfinished run of the
+    ``output`` is a file, or a folder, or None for the input's own; a folder gets a file
+    named after the input and the rate. An unfinished run of the
     same conversion is continued. Raises a VfiError; a TruncatedInputError is raised
     after the output was published with what could be decoded.
     """
     listener = listener or Listener()
     began = time.monotonic()
+    info = probe(source)
     model = interpolator or open_model(options.model)
     model.forget()
-    plan, target = prepare(source, output, options, model)
+    plan, target = prepare(info, output, options, model)
     folder = work_folder_of(target)
     finished_before = target.exists() and was_published(folder, plan.fingerprint)
     if target.exists() and not options.overwrite and not finished_before:
@@ -158,17 +160,21 @@ def convert_file(
         if not finished_before:
             warnings = _finish(plan, work, target, counts.frames, options.overwrite)
         work.remove()
-    made = ConvertResult(
+    cut_short = _truncation(plan, results)
+    if cut_short is not None:
+        text = f"{cut_short}; converted up to there: {target}, {counts.frames} frames"
+        if not options.allow_truncated:
+            raise TruncatedInputError(f"{text} (--allow-truncated accepts it)")
+        warnings = (*warnings, text)
+    return ConvertResult(
         output=target,
         plan=plan,
         counts=counts,
         duration=counts.frames / plan.grid.fps,
         size=target.stat().st_size,
         seconds=time.monotonic() - began,
-        warnings=(*plan.info.warnings, *warnings),
+        warnings=(*info.warnings, *warnings),
     )
-    _refuse_truncation(made, results, options.allow_truncated)
-    return made
 
 
 def open_model(options: ModelOptions) -> Interpolator:
@@ -201,8 +207,8 @@ def render_settings(
     )
 
 
-def default_output(info: SourceInfo, options: ConvertOptions) -> Path:
-    """``in.60fps.mp4`` beside the input, in the input's container where it can hold the result."""
+def default_name(info: SourceInfo, options: ConvertOptions) -> str:
+    """``in.60fps.mp4``, in the input's container where it can hold the result."""
     path = Path(info.path)
     timing = options.timing
     what = f"{format_rate(output_rate(info.nominal_rate, timing))}fps"
@@ -213,7 +219,7 @@ def default_output(info: SourceInfo, options: ConvertOptions) -> Path:
         choose_encoder(options.encoder, info, suffix)
     except (UsageError, OutputError):
         suffix = FALLBACK_SUFFIX
-    return path.with_name(f"{path.stem}.{what}{suffix}")
+    return f"{path.stem}.{what}{suffix}"
 
 
 def check_output(source: Path, target: Path) -> None:
@@ -272,22 +278,15 @@ def _why(results: list[SegmentResult]) -> str:
     return f" ({broken.reason})" if broken else ""
 
 
-def _refuse_truncation(made: ConvertResult, results: list[SegmentResult], allowed: bool) -> None:
-    """Raise where the input broke off, unless that is allowed: then it is a warning."""
-    info = made.plan.info
+def _truncation(plan: Plan, results: list[SegmentResult]) -> str | None:
+    """How the input breaks off, if it does."""
+    info = plan.info
     broken = results[-1].broken if results else None
     if broken is not None:
-        at = format_time(broken.time - made.plan.timeline.start)
-        what = f"the picture cannot be decoded after {at} ({broken.reason})"
-    elif info.declared_end is not None:
-        at = format_time(made.plan.timeline.duration)
-        what = f"the file ends at {at}, before the {format_time(info.declared_end)} it announces"
-    else:
-        return
-    text = f"{info.path}: {what}; converted up to there: {made.output}, {made.counts.frames} frames"
-    if not allowed:
-        raise TruncatedInputError(f"{text} (--allow-truncated accepts it)")
-    object.__setattr__(made, "warnings", (*made.warnings, text))
-
-
-Converter = Callable[[], ConvertResult]
+        at = format_time(broken.time - plan.timeline.start)
+        return f"{info.path}: the picture cannot be decoded after {at} ({broken.reason})"
+    if info.declared_end is not None and plan.clip_end >= plan.timeline.end:
+        at = format_time(plan.timeline.duration)
+        declared = format_time(info.declared_end)
+        return f"{info.path}: the file ends at {at}, before the {declared} it announces"
+    return None

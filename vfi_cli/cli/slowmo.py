@@ -1,0 +1,74 @@
+"""``vfi slowmo``: time stretched by a factor."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+import typer
+
+from vfi_cli.cli import options as opt
+from vfi_cli.cli.convert import AllowTruncated, Fps, Inputs, Output, as_factor
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+  vfi slowmo jump.mp4 --factor 8
+  vfi slowmo jump.mp4 --factor 4 --start 2.5 --end 6 --audio stretch
+  vfi slowmo jump.mp4 --factor 10 --fps 60 -o jump-slow.mkv
+"""
+
+Slowness = Annotated[
+    Fraction,
+    typer.Option(
+        "--factor", parser=as_factor, metavar="N", help="How many times slower.", show_default=False
+    ),
+]
+Audio = Annotated[
+    Literal["drop", "stretch"],
+    typer.Option(
+        metavar="drop|stretch", help="Leave the sound out, or stretch it and keep its pitch."
+    ),
+]
+
+
+def slowmo(  # noqa: PLR0917 (one parameter an option; most are read from ctx.params)
+    ctx: typer.Context,
+    inputs: Inputs,
+    factor: Slowness,
+    output: Output = None,
+    fps: Fps = None,
+    audio: Audio = "drop",
+    model: opt.Model = "default",
+    architecture: opt.Architecture = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    scale: opt.ScaleOption = "auto",
+    tta: opt.Tta = False,
+    ensemble: opt.Ensemble = False,
+    cuts: opt.Cuts = True,
+    cuts_threshold: opt.CutsThreshold = None,
+    dedupe: opt.Dedupe = False,
+    codec: opt.Codec = "auto",
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    pix_fmt: opt.PixFmt = "auto",
+    start: opt.Start = None,
+    end: opt.End = None,
+    allow_truncated: AllowTruncated = False,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Stretch time: slow motion by any factor.
+
+    The output plays at the input's rate unless --fps says otherwise. Subtitles and
+    chapters are stretched with the picture; the sound is left out unless
+    --audio stretch.
+    """
+    from vfi_cli.cli.run import conversion, run_all
+    from vfi_cli.plan import Timing
+
+    timing = Timing(fps=fps, stretch=factor, start=start, end=end)
+    return run_all(inputs, output, conversion(ctx.params, timing, audio), ctx.params)
