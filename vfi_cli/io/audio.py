@@ -1,0 +1,168 @@
+"""Sound that has to be coded anew: another codec, or another speed at the same pitch."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import av.error
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.filter import Graph
+from av.packet import Packet
+
+from vfi_cli.io.mux import OutputMux
+
+#: Rates that an encoder is limited to, Hz.
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+
+
+def tempo_chain(stretch: Fraction) -> list[Fraction]:
+    """Factors for FFmpeg's atempo, each within [1/2, 2], whose product is 1 / stretch."""
+    tempo = 1 / stretch
+    chain = []
+    while tempo < Fraction(1, 2):
+        chain.append(Fraction(1, 2))
+        tempo *= 2
+    while tempo > 2:
+        chain.append(Fraction(2))
+        tempo /= 2
+    if tempo != 1:
+        chain.append(tempo)
+    return chain
+
+
+class AudioConverter:
+    """Decodes a sound stream, stretches it if asked, and encodes it.
+
+    ``origin`` is the source time, in seconds, that becomes zero in the output. Output packets
+    carry output times.
+    """
+
+    def __init__(
+        self, template: AudioStream, encoder: str, *, stretch: Fraction, origin: Fraction
+    ) -> None:
+        self._template = template
+        self._name = encoder
+        self._stretch = stretch
+        self._origin = origin
+        self._graph: Graph | None = None
+        self._samples = 0  # samples given to the encoder
+        self._start: Fraction | None = None  # output time of the first sample
+        self._frame_shape: tuple[str, str, int] | None = None
+
+    def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
+        """Make the output stream, under the input stream's index."""
+        source = self._template.codec_context
+        rate = source.sample_rate or 48000
+        if self._name == "libopus" and rate not in _OPUS_RATES:
+            rate = 48000
+        channels = max(1, source.layout.nb_channels)
+        settings: dict[str, object] = {"layout": source.layout.name}
+        per_channel = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}.get(self._name)
+        if self._name == "libmp3lame" and channels > 2:
+            settings["layout"] = "stereo"
+            channels = 2
+        if per_channel is not None:
+            settings["bit_rate"] = max(per_channel * channels, source.bit_rate or 0)
+            settings["bit_rate"] = min(settings["bit_rate"], 160_000 * channels)
+        elif source.bit_rate and not self._name.startswith("pcm_"):
+            settings["bit_rate"] = source.bit_rate
+        stream = mux.add_encoded(
+            self._template.index,
+            self._name,
+            rate=rate,
+            tags=tags,
+            disposition=disposition,
+            time_base=Fraction(1, rate),
+            **settings,
+        )
+        context = stream.codec_context
+        formats = [f.name for f in av.Codec(self._name, "w").audio_formats or ()]
+        wanted = source.format.name
+        if formats:
+            close = [f for f in formats if f.rstrip("p") == wanted.rstrip("p")]
+            wide = [f for f in formats if f.rstrip("p") in ("s32", "flt")]
+            context.format = (close or wide or formats)[0]
+        self._encoder = context
+        self._rate = rate
+
+    def convert(self, packet: Packet) -> list[Packet]:
+        """Feed one input packet; returns what comes out."""
+        result: list[Packet] = []
+        for frame in self._template.codec_context.decode(packet):
+            result += self._push(frame)
+        return result
+
+    def flush(self) -> list[Packet]:
+        """The rest, after the last packet."""
+        result: list[Packet] = []
+        try:
+            for frame in self._template.codec_context.decode(None):
+                result += self._push(frame)
+        except av.error.FFmpegError:
+            pass  # a decoder that broke before has nothing left to give
+        if self._graph is not None:
+            self._graph.push(None)
+            result += self._pull()
+            result += self._stamped(self._encoder.encode(None))
+        return result
+
+    def _push(self, frame: AudioFrame) -> list[Packet]:
+        if self._graph is None:
+            self._build(frame)
+        if self._start is None:
+            time = frame.pts * frame.time_base if frame.pts is not None else self._origin
+            self._start = (time - self._origin) * self._stretch
+        assert self._graph is not None
+        self._graph.push(frame)
+        return self._pull()
+
+    def _build(self, frame: AudioFrame) -> None:
+        graph = Graph()
+        node = graph.add_abuffer(
+            sample_rate=frame.sample_rate,
+            format=frame.format.name,
+            layout=frame.layout.name,
+            time_base=frame.time_base or Fraction(1, frame.sample_rate),
+        )
+        # Gaps in the source become silence, so that counting samples is telling the time.
+        chain = [graph.add("aresample", "async=1:min_hard_comp=0.02")]
+        chain += [graph.add("atempo", str(float(t))) for t in tempo_chain(self._stretch)]
+        shape = (
+            f"sample_fmts={self._encoder.format.name}:sample_rates={self._rate}"
+            f":channel_layouts={self._encoder.layout.name}"
+        )
+        chain += [graph.add("aformat", shape), graph.add("abuffersink")]
+        for link in chain:
+            node.link_to(link)
+            node = link
+        graph.configure()
+        if self._encoder.frame_size:
+            graph.set_audio_frame_size(self._encoder.frame_size)
+        self._graph = graph
+
+    def _pull(self) -> list[Packet]:
+        assert self._graph is not None
+        result: list[Packet] = []
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return result
+            assert isinstance(frame, AudioFrame)
+            frame.time_base = Fraction(1, self._rate)
+            frame.pts = self._samples
+            self._samples += frame.samples
+            result += self._stamped(self._encoder.encode(frame))
+
+    def _stamped(self, packets: list[Packet]) -> list[Packet]:
+        """Move the encoder's times, which count from zero, to where the sound begins."""
+        assert self._start is not None
+        shift = round(self._start * self._rate)
+        for packet in packets:
+            if packet.pts is not None:
+                packet.pts += shift
+            if packet.dts is not None:
+                packet.dts += shift
+        return packets

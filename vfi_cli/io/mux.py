@@ -1,0 +1,218 @@
+"""Writing a container packet by packet: one picture stream and what came with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import av.error
+from av.packet import Packet
+from av.stream import AttachmentStream, Stream
+from av.video.stream import VideoStream
+
+from vfi_cli.errors import OutputError
+
+#: Muxer options. Matroska and NUT would otherwise move every stream so that the first decoding
+#: time of a picture with B-frames is not negative; they store no such time.
+_OPTIONS: dict[str, dict[str, str]] = {
+    "mp4": {"movflags": "+negative_cts_offsets", "strict": "experimental"},
+    "mov": {"movflags": "+use_metadata_tags", "strict": "experimental"},
+    "matroska": {"avoid_negative_ts": "disabled", "default_mode": "passthrough"},
+    "webm": {"avoid_negative_ts": "disabled", "default_mode": "passthrough"},
+    "nut": {"avoid_negative_ts": "disabled"},
+    "mpegts": {},
+    "avi": {},
+}
+_OPTIONS["mp4"]["movflags"] = ""
+
+
+class OutputMux:
+    """A container being written to a path or a file object.
+
+    Add the streams in the order that the output shall have, then set the chapters, then
+    give packets; packets of all streams should come roughly in order of time. Every
+    failure of the container is an OutputError that names the target.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        muxer: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self.muxer = muxer
+        self.name = (
+            os.fspath(target)
+            if isinstance(target, str | os.PathLike)
+            else str(getattr(target, "name", "the output"))
+        )
+        chosen = {k: v for k, v in {**_OPTIONS.get(muxer, {}), **(options or {})}.items() if v}
+        try:
+            self._out = av.open(
+                os.fspath(target) if isinstance(target, str | os.PathLike) else target,
+                "w",
+                format=muxer,
+                container_options=chosen,
+                metadata_errors="replace",
+            )
+        except (av.error.FFmpegError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot be written ({_said(error)})") from error
+        self._out.metadata.update(tags or {})
+        self._video: Stream | None = None
+        self._frame_duration = Fraction(0)
+        self._streams: dict[int, Stream] = {}
+        self._last_dts: dict[int, int] = {}
+        self._closed = False
+
+    # streams
+
+    def add_video(
+        self,
+        template: VideoStream,
+        *,
+        fps: Fraction,
+        tags: Mapping[str, str] | None = None,
+        disposition: int = 0,
+        sample_aspect_ratio: Fraction | None = None,
+        display_matrix: Sequence[int] | None = None,
+    ) -> Stream:
+        """The picture: packets coded as ``template``'s, one every 1 / fps seconds."""
+        stream = self._out.add_stream_from_template(template, opaque=True)
+        context = stream.codec_context
+        stream.time_base = 1 / fps
+        context.framerate = fps
+        if sample_aspect_ratio:
+            context.sample_aspect_ratio = sample_aspect_ratio
+        if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
+            context.codec_tag = "hvc1"  # the tag that Apple's players ask for
+        if display_matrix is not None:
+            stream.set_display_matrix(display_matrix)
+        stream.metadata.update(tags or {})
+        stream.disposition = disposition
+        self._video = stream
+        self._frame_duration = 1 / fps
+        return stream
+
+    def add_copied(
+        self, template: Stream, *, tags: Mapping[str, str] | None = None, disposition: int = 0
+    ) -> Stream:
+        """A stream whose packets are copied as they are. Key for mux_other: template.index."""
+        stream = self._out.add_stream_from_template(template)
+        stream.metadata.update(tags or {})
+        stream.disposition = disposition
+        self._streams[template.index] = stream
+        return stream
+
+    def add_attachment(self, template: AttachmentStream) -> None:
+        """A font or another file; it has no packets."""
+        name = template.name or f"attachment{template.index}"
+        mimetype = template.mimetype or "application/octet-stream"
+        stream = self._out.add_attachment(name, mimetype, template.data)
+        stream.metadata.update(dict(template.metadata))
+
+    def add_file(self, name: str, mimetype: str, data: bytes, tags: Mapping[str, str]) -> None:
+        """An attachment from its bytes (Matroska keeps cover art so)."""
+        stream = self._out.add_attachment(name, mimetype, data)
+        stream.metadata.update({**tags, "filename": name, "mimetype": mimetype})
+
+    def add_encoded(
+        self,
+        key: int,
+        encoder: str,
+        *,
+        rate: int | None = None,
+        tags: Mapping[str, str] | None = None,
+        disposition: int = 0,
+        **settings: Any,
+    ) -> Stream:
+        """A stream that a converter encodes; ``settings`` go to its codec context."""
+        stream = self._out.add_stream(encoder, rate=rate)
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        stream.metadata.update(tags or {})
+        stream.disposition = disposition
+        self._streams[key] = stream
+        return stream
+
+    def set_chapters(self, chapters: list[dict[str, Any]]) -> None:
+        self._out.set_chapters(chapters)
+
+    def start(self) -> None:
+        """Write the header (the first packet does it otherwise)."""
+        try:
+            self._out.start_encoding()
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot be begun ({_said(error)})") from error
+
+    # packets
+
+    def mux_video(self, packet: Packet) -> None:
+        """A picture packet; its times are in its own time_base."""
+        assert self._video is not None
+        packet.stream = self._video
+        self._mux(packet)
+
+    def mux_other(self, key: int, packet: Packet) -> None:
+        """A packet of another stream, added under ``key`` (the input's stream index).
+
+        Decoding times that do not increase, which muxers refuse, are moved by the least possible.
+        """
+        stream = self._streams[key]
+        packet.stream = stream
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is not None:
+            last = self._last_dts.get(key)
+            least = None if last is None else last + (stream.type in ("audio", "video"))
+            if least is not None and packet.dts < least:
+                packet.dts = least
+                if packet.pts is not None and packet.pts < least:
+                    packet.pts = least
+            self._last_dts[key] = packet.dts
+        self._mux(packet)
+
+    def _mux(self, packet: Packet) -> None:
+        try:
+            self._out.mux(packet)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot be written ({_said(error)})") from error
+
+    # the end
+
+    def close(self) -> None:
+        """Write what is buffered and the index. The file is complete afterwards."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._out.close()
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot be finished ({_said(error)})") from error
+
+    def abort(self) -> None:
+        """Let go of the target without minding whether it is complete."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._out.close()
+            except Exception:
+                pass
+
+    def __enter__(self) -> OutputMux:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _said(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text)

@@ -1,0 +1,402 @@
+"""What happens to everything in the input that is not the picture.
+
+:func:`plan_streams` decides, before the work begins, which stream is copied packet
+for packet, which is converted and which cannot be kept, and says why. The plan is
+plain data: it goes into the dry run and into the plan's fingerprint. Moving the
+packets is :mod:`vfi_cli.io.copier`'s and :mod:`vfi_cli.io.mux`'s work.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal, Protocol
+
+import av
+import av.error
+from av.stream import Disposition, Stream
+
+from vfi_cli.errors import InputError
+from vfi_cli.io import containers
+from vfi_cli.io.containers import Container
+
+Kind = Literal["audio", "subtitle", "data", "attachment", "cover", "video"]
+Action = Literal["copy", "convert", "drop"]
+AudioMode = Literal["copy", "drop", "stretch"]
+
+#: Tags that describe the file they came from, not what is in it.
+FILE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
+#: Matroska's statistics of a track; wrong as soon as anything about the track changes.
+_STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
+
+
+class Source(Protocol):
+    """The part of SourceInfo that is needed here."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def stream_index(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamItem:
+    """One stream of the input and what becomes of it."""
+
+    index: int  # in the input
+    kind: Kind
+    codec: str  # FFmpeg's name, "" where unknown
+    action: Action
+    target: str = ""  # codec in the output; an encoder's name where action is "convert"
+    reason: str = ""  # why it is converted or dropped
+    language: str = ""
+    title: str = ""
+    disposition: int = 0  # FFmpeg's flags
+
+    @property
+    def label(self) -> str:
+        """How a person finds the stream: kind, number, codec, language."""
+        said = ", ".join(part for part in (self.codec, self.language, self.title) if part)
+        return f"{self.kind} #{self.index}" + (f" ({said})" if said else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMap:
+    """Source time → output time: ``(time − origin) × stretch``, seconds."""
+
+    origin: Fraction
+    stretch: Fraction = Fraction(1)
+    begin: Fraction | None = None  # source time; nothing before it is wanted
+    end: Fraction | None = None  # source time; nothing from it on is wanted
+
+    def output(self, time: Fraction) -> Fraction:
+        """Where a source time lies in the output."""
+        return (time - self.origin) * self.stretch
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What the output will hold beside the picture."""
+
+    muxer: str  # FFmpeg's name of the output format
+    items: tuple[StreamItem, ...] = ()  # in the input's order, without the picture
+    chapters: int = 0  # chapters that the output will have
+    time_map: TimeMap = TimeMap(Fraction(0))
+    display_matrix: tuple[int, ...] | None = None  # nine values; None: upright
+    video_tags: Mapping[str, str] = field(default_factory=dict)
+    video_disposition: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)  # of the file
+    notes: tuple[str, ...] = ()  # what is lost that is no stream: chapters, tags, rotation
+
+    @property
+    def kept(self) -> tuple[StreamItem, ...]:
+        """Streams copied packet for packet."""
+        return tuple(item for item in self.items if item.action == "copy")
+
+    @property
+    def converted(self) -> tuple[StreamItem, ...]:
+        """Streams that the container only holds in another form."""
+        return tuple(item for item in self.items if item.action == "convert")
+
+    @property
+    def dropped(self) -> tuple[StreamItem, ...]:
+        """Streams that will be missing, each with its reason."""
+        return tuple(item for item in self.items if item.action == "drop")
+
+    @property
+    def container(self) -> Container:
+        return containers.CONTAINERS[self.muxer]
+
+    def lines(self) -> list[str]:
+        """What a person should know before the work begins: conversions and losses, one a line."""
+        said = [f"{i.label} becomes {i.target}: {i.reason}" for i in self.converted]
+        said += [f"{i.label} is left out: {i.reason}" for i in self.dropped]
+        return [*said, *self.notes]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data; equal plans give equal data."""
+        times = self.time_map
+        return {
+            "muxer": self.muxer,
+            "streams": [
+                {
+                    "index": item.index,
+                    "kind": item.kind,
+                    "codec": item.codec,
+                    "action": item.action,
+                    "target": item.target,
+                    "reason": item.reason,
+                    "language": item.language,
+                    "title": item.title,
+                    "disposition": item.disposition,
+                }
+                for item in self.items
+            ],
+            "chapters": self.chapters,
+            "origin": str(times.origin),
+            "stretch": str(times.stretch),
+            "begin": None if times.begin is None else str(times.begin),
+            "end": None if times.end is None else str(times.end),
+            "display_matrix": None if self.display_matrix is None else list(self.display_matrix),
+            "video_tags": dict(self.video_tags),
+            "video_disposition": self.video_disposition,
+            "tags": dict(self.tags),
+            "notes": list(self.notes),
+        }
+
+
+def plan_streams(
+    info: Source,
+    suffix: str,
+    *,
+    audio: AudioMode = "copy",
+    stretch: Fraction | int = 1,
+    begin: Fraction | None = None,
+    end: Fraction | None = None,
+) -> StreamPlan:
+    """Decide what becomes of every stream of ``info.path`` but the picture.
+
+    ``suffix`` is the output's (``.mkv``); ``audio`` says what happens to sound when time is
+    stretched by ``stretch`` (2: half as fast). ``begin`` and ``end`` are source times in seconds
+    that cut a part out. Raises InputError where the input cannot be opened, UsageError for a
+    suffix without a container.
+    """
+    container = containers.container_for(suffix)
+    stretch = Fraction(stretch)
+    if stretch != 1 and audio == "copy":
+        audio = "drop"
+    try:
+        source = av.open(os.fspath(info.path), metadata_errors="replace")
+    except (av.error.FFmpegError, OSError) as error:
+        raise InputError(f"{info.path}: cannot be read ({error})") from error
+    with source:
+        picture = source.streams[info.stream_index]
+        items = tuple(
+            _decide(stream, container, audio, stretch)
+            for stream in source.streams
+            if stream.index != info.stream_index
+        )
+        chapters = source.chapters()
+        tags, lost_tags = _file_tags(source.metadata, container)
+        origin = begin if begin is not None else _origin(source.streams, picture)
+        times = TimeMap(origin, stretch, begin, end)
+        kept_chapters = len(map_chapters(chapters, times)) if container.chapters else 0
+        matrix = _display_matrix(source, picture)
+        notes = []
+        if chapters and not container.chapters:
+            notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
+        if lost_tags:
+            notes.append(f"tags are left out that {container.said} cannot hold: {lost_tags}")
+        if matrix is not None and not container.rotation:
+            notes.append(
+                f"the rotation is left out: {container.said} cannot say that a picture is turned"
+            )
+        return StreamPlan(
+            muxer=container.name,
+            items=items,
+            chapters=kept_chapters,
+            time_map=times,
+            display_matrix=matrix if container.rotation else None,
+            video_tags=stream_tags(picture, same=False),
+            video_disposition=int(picture.disposition),
+            tags=tags,
+            notes=tuple(notes),
+        )
+
+
+def stream_tags(stream: Stream, *, same: bool) -> dict[str, str]:
+    """A stream's tags that stay true; ``same``: its packets are copied unchanged."""
+    return {
+        key: value
+        for key, value in stream.metadata.items()
+        if not key.upper().startswith(_STATISTICS)
+        and (same or key.lower() not in ("encoder", "vendor_id"))
+    }
+
+
+def map_chapters(chapters: Iterable[Mapping[str, Any]], times: TimeMap) -> list[dict[str, Any]]:
+    """Chapters moved and stretched onto the output's time, in microseconds.
+
+    Those outside the wanted part fall away, those across its ends are cut.
+    """
+    result = []
+    for number, chapter in enumerate(chapters, 1):
+        start = chapter["start"] * chapter["time_base"]
+        stop = chapter["end"] * chapter["time_base"]
+        if times.begin is not None and stop <= times.begin and stop > start:
+            continue
+        if times.end is not None and start >= times.end:
+            continue
+        if times.begin is not None:
+            start = max(start, times.begin)
+        if times.end is not None:
+            stop = min(stop, times.end)
+        first = max(0, round(times.output(start) * 1_000_000))
+        last = max(first, round(times.output(stop) * 1_000_000))
+        result.append(
+            {
+                "id": number,
+                "start": first,
+                "end": last,
+                "time_base": Fraction(1, 1_000_000),
+                "metadata": dict(chapter.get("metadata", {})),
+            }
+        )
+    return result
+
+
+def codec_name(stream: Stream) -> str:
+    """FFmpeg's codec name of a stream (``aac``), "" where there is none."""
+    if stream.codec_context is not None:
+        codec = stream.codec_context.codec
+        return _CANONICAL.get(codec.canonical_name, codec.canonical_name)
+    return getattr(stream, "name", None) or "" if stream.type == "data" else ""
+
+
+_CANONICAL = {"srt": "subrip"}
+
+
+def _kind(stream: Stream) -> Kind:
+    if stream.type == "video":
+        return "cover" if stream.disposition & Disposition.attached_pic else "video"
+    if stream.type in ("audio", "subtitle", "attachment"):
+        return stream.type
+    return "data"
+
+
+def _decide(
+    stream: Stream, container: Container, audio: AudioMode, stretch: Fraction
+) -> StreamItem:
+    kind = _kind(stream)
+    codec = codec_name(stream)
+    action, target, reason = _fate(stream, kind, codec, container, audio, stretch)
+    return StreamItem(
+        index=stream.index,
+        kind=kind,
+        codec=codec,
+        action=action,
+        target=target,
+        reason=reason,
+        language=stream.metadata.get("language", ""),
+        title=stream.metadata.get("title", ""),
+        disposition=int(stream.disposition),
+    )
+
+
+def _fate(
+    stream: Stream,
+    kind: Kind,
+    codec: str,
+    container: Container,
+    audio: AudioMode,
+    stretch: Fraction,
+) -> tuple[Action, str, str]:
+    """(action, codec or encoder in the output, reason) for one stream."""
+    cannot = f"{container.said} cannot hold it"
+    if kind == "video":
+        return "drop", "", "only one picture stream is converted"
+    if kind == "attachment":
+        return ("copy", codec, "") if container.attachments else ("drop", "", cannot)
+    if kind == "cover":
+        if not container.cover or codec not in ("mjpeg", "png", "bmp"):
+            return "drop", "", cannot
+        return "copy", codec, ""
+    if not codec and kind != "data":
+        return "drop", "", "its codec is not known"
+    if kind == "audio":
+        return _audio_fate(stream, codec, container, audio, stretch)
+    if kind == "subtitle":
+        return _subtitle_fate(codec, container)
+    if stretch != 1:
+        return "drop", "", "data that is tied to the source's clock cannot be stretched"
+    if not codec or not containers.holds_codec(container.name, codec):
+        return "drop", "", cannot
+    return "copy", codec, ""
+
+
+def _audio_fate(
+    stream: Stream, codec: str, container: Container, audio: AudioMode, stretch: Fraction
+) -> tuple[Action, str, str]:
+    if audio == "drop":
+        why = "the picture is stretched in time" if stretch != 1 else "asked for"
+        return "drop", "", why
+    held = containers.holds_codec(container.name, codec)
+    if audio == "stretch" and stretch != 1:
+        encoder = _audio_encoder(stream, codec, container, held)
+        return "convert", encoder, f"stretched {float(stretch):g} times at the same pitch"
+    if held:
+        return "copy", codec, ""
+    encoder = _audio_encoder(stream, codec, container, held)
+    return "convert", encoder, f"{container.said} cannot hold {codec}"
+
+
+def _audio_encoder(stream: Stream, codec: str, container: Container, held: bool) -> str:
+    """The encoder for sound that cannot be copied: the source's own where there is a good one."""
+    own = {"opus": "libopus", "vorbis": "libvorbis", "mp3": "libmp3lame"}.get(codec, codec)
+    if held and own in av.codecs_available and _is_encoder(own):
+        return own
+    lossless = codec.startswith("pcm_") or codec in containers.LOSSLESS_AUDIO
+    encoder = containers.AUDIO_TARGET[container.name][0 if lossless else 1]
+    if encoder == "pcm":
+        sample = stream.codec_context.format.name.rstrip("p")
+        return {"u8": "pcm_u8", "s16": "pcm_s16le", "flt": "pcm_f32le"}.get(sample, "pcm_s24le")
+    return encoder
+
+
+def _is_encoder(name: str) -> bool:
+    try:
+        av.Codec(name, "w")
+    except ValueError:
+        return False
+    # Encoders that FFmpeg itself calls experimental do not open by default.
+    return name not in ("dts", "dca", "truehd", "mlp", "vorbis", "opus", "sonic", "s302m")
+
+
+def _subtitle_fate(codec: str, container: Container) -> tuple[Action, str, str]:
+    if containers.holds_codec(container.name, codec):
+        return "copy", codec, ""
+    target = containers.SUBTITLE_TARGET.get(container.name)
+    if target is None or codec not in containers.TEXT_SUBTITLES:
+        return "drop", "", f"{container.said} cannot hold it"
+    return "convert", target, f"{container.said} cannot hold {codec}"
+
+
+def _origin(streams: Iterable[Stream], picture: Stream) -> Fraction:
+    """Source time that becomes zero: where the first of picture and sound begins.
+
+    A file whose first stream starts at zero keeps its clock; transport streams, which
+    start anywhere, lose the part that all streams have in common.
+    """
+    starts = [
+        s.start_time * s.time_base
+        for s in streams
+        if (s.index == picture.index or _kind(s) == "audio")
+        and s.start_time is not None
+        and s.time_base
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def _file_tags(tags: Mapping[str, str], container: Container) -> tuple[dict[str, str], str]:
+    """(tags for the output, names of those it cannot hold)."""
+    kept = {k: v for k, v in tags.items() if k.lower() not in FILE_TAGS}
+    if container.name == "mpegts":
+        lost = [k for k in kept if k not in ("service_name", "service_provider")]
+        return {k: v for k, v in kept.items() if k not in lost}, ", ".join(sorted(lost))
+    return kept, ""
+
+
+def _display_matrix(source: av.container.InputContainer, picture: Stream) -> tuple[int, ...] | None:
+    """The picture's display matrix (nine 32-bit values) from its first decoded frame."""
+    try:
+        frame = next(iter(source.decode(picture)))
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except (StopIteration, av.error.FFmpegError):
+        return None
+    if data is None:
+        return None
+    values = tuple(memoryview(bytes(data)).cast("i").tolist())
+    upright = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    return None if values == upright else values
