@@ -1,0 +1,402 @@
+"""Find out what an input is: its picture stream, colour, and the time of every frame."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import gcd, lcm
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from vfi_cli.errors import InputError
+from vfi_cli.frame import ColorSpec
+from vfi_cli.io.formats import pixel_format, readable_format
+from vfi_cli.io.scan import PacketList, find_rate, reorder_delay, scan_packets
+from vfi_cli.io.source import HdrInfo, SourceInfo, clock, open_input, picture_stream
+
+#: Frames that are decoded to see whether the decoder agrees with the packets.
+_SAMPLE = 12
+#: Headers of these state how long the picture is, apart from what the packets say.
+_STATES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
+
+
+@dataclass(slots=True)
+class _Timeline:
+    """When frames are shown, however that was found out."""
+
+    pts: list[int]
+    end: int
+    time_base: Fraction
+    seekable: bool
+    keys: list[tuple[int, int]] = field(default_factory=list)  # (pts, dts)
+    decode_order: list[int] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def probe(path: str | os.PathLike[str]) -> SourceInfo:
+    """Read an input's packets and its first frames.
+
+    Raises InputError where it is missing, empty, no video, or holds nothing that decodes.
+    """
+    name = os.fspath(path)
+    with open_input(name) as container:
+        stream, warnings = picture_stream(container, name)
+        index = stream.index
+        packets = scan_packets(container, stream)
+    if not any(packets.shown):
+        raise InputError(f"{name}: its picture stream is empty")
+    if packets.failure:
+        warnings.append(f"cannot be read to its end ({packets.failure})")
+    with open_input(name) as container:
+        stream = container.streams[index]  # type: ignore[assignment]
+        sample, ended = _decode_start(stream, container.demux(stream))
+        if not sample:
+            raise InputError(
+                f"{name}: no picture of its {stream.codec_context.name} stream decodes"
+            )
+        timeline = _from_packets(packets, sample, ended, stream)
+        if timeline is None:
+            timeline = _from_decoding(name, index, packets, stream)
+        return _describe(name, container, stream, sample, timeline, packets, warnings)
+
+
+def _decode_start(stream: VideoStream, packets: Iterator[Packet]) -> tuple[list[VideoFrame], bool]:
+    """The first frames that a decoder delivers, and whether they are all there are.
+
+    Packets before the first keyframe, and damaged ones before the first picture, are passed over.
+    """
+    context = stream.codec_context
+    frames: list[VideoFrame] = []
+    for packet in from_first_key(packets, stream):
+        try:
+            frames += context.decode(packet if packet.size else None)
+        except av.error.FFmpegError:
+            if frames:
+                return frames, False
+        if len(frames) >= _SAMPLE:
+            return frames, False
+    return frames, True
+
+
+def from_first_key(packets: Iterator[Packet], stream: VideoStream) -> Iterator[Packet]:
+    """Packets from the first keyframe on; all of them where none of the first many is one."""
+    waiting: list[Packet] = []
+    started = False
+    for packet in packets:
+        if packet.size and packet.stream_index != stream.index:
+            continue
+        if started:
+            yield packet
+            continue
+        if packet.is_keyframe and packet.size:
+            waiting = []
+        elif packet.size and len(waiting) < 250:
+            waiting.append(packet)
+            continue
+        started = True
+        yield from waiting
+        yield packet
+
+
+def _from_packets(
+    packets: PacketList, sample: Sequence[VideoFrame], ended: bool, stream: VideoStream
+) -> _Timeline | None:
+    """The timeline as the packets state it, or None where it cannot be trusted."""
+    first_key = next((i for i, key in enumerate(packets.key) if key), 0)
+    numbered: dict[int, int] = {}
+    last_dts: int | None = None
+    for number in range(first_key, len(packets)):
+        dts = packets.dts[number]
+        if dts is not None:
+            if last_dts is not None and dts < last_dts:
+                return None
+            last_dts = dts
+        if not packets.shown[number]:
+            continue
+        pts = packets.pts[number]
+        if pts is None or pts in numbered:
+            return None
+        numbered[pts] = number
+    start = sample[0].pts
+    if start is None or start not in numbered:
+        return None
+    order = sorted(pts for pts in numbered if pts >= start)
+    seen = [frame.pts for frame in sample]
+    if seen != order[: len(seen)] or (ended and len(seen) != len(order)):
+        return None
+    assert stream.time_base is not None
+    last = order[-1]
+    end = last + (packets.duration[numbered[last]] or _last_gap(order))
+    keys = [
+        (pts, packets.dts[numbered[pts]])
+        for pts in order
+        if packets.key[numbered[pts]] or pts == start
+    ]
+    return _Timeline(
+        order,
+        end,
+        stream.time_base,
+        seekable=True,
+        keys=[(pts, pts if dts is None else dts) for pts, dts in keys],
+        decode_order=[numbered[pts] for pts in order],
+    )
+
+
+def _last_gap(pts: Sequence[int]) -> int:
+    return pts[-1] - pts[-2] if len(pts) > 1 else 0
+
+
+def _from_decoding(name: str, index: int, packets: PacketList, stream: VideoStream) -> _Timeline:
+    """The timeline as a decoder delivers it, for packets that do not state it."""
+    with open_input(name) as container:
+        again: VideoStream = container.streams[index]  # type: ignore[assignment]
+        context: VideoCodecContext = again.codec_context
+        context.thread_type = "AUTO"  # type: ignore[assignment]
+        stamps: list[int | None] = []
+        for packet in from_first_key(container.demux(again), again):
+            try:
+                frames = context.decode(packet if packet.size else None)
+            except av.error.FFmpegError:
+                continue
+            stamps += [frame.pts for frame in frames]
+    assert stream.time_base is not None
+    base = stream.time_base
+    known = [pts for pts in stamps if pts is not None]
+    numbered = {pts: n for n, pts in enumerate(packets.pts) if pts is not None}
+    increasing = all(a < b for a, b in itertools.pairwise(known))
+    if len(known) == len(stamps) and increasing and all(pts in numbered for pts in known):
+        unique = len(numbered) == sum(pts is not None for pts in packets.pts)
+        last = packets.duration[numbered[known[-1]]]
+        gap = _last_gap(known)
+        keys = [(p, packets.dts[numbered[p]]) for p in known if packets.key[numbered[p]]]
+        if unique and keys:
+            return _Timeline(
+                known,
+                known[-1] + max(last, gap),  # a field's duration is half a frame's
+                base,
+                seekable=True,
+                keys=[(p, p if d is None else d) for p, d in keys],
+                decode_order=[numbered[p] for p in known],
+            )
+    # Without times of its own a frame is shown when its turn comes: the decoding times
+    # in order are the display times of a stream whose delay is constant.
+    first_key = next((i for i, key in enumerate(packets.key) if key), 0)
+    dts = [value for value in packets.dts[first_key:] if value is not None]
+    if len(dts) == len(packets) - first_key == len(stamps) and not known:
+        times = sorted(dts)
+        if all(a < b for a, b in itertools.pairwise(times)):
+            gap = _last_gap(times) or packets.duration[-1]
+            return _Timeline(times, times[-1] + gap, base, seekable=False)
+    if len(known) * 2 > len(stamps):
+        return _repaired(stamps, base, _stated_rate(stream))
+    rate = _stated_rate(stream)
+    start = known[0] * base if known else Fraction(0)
+    step = 1 / rate
+    whole = Fraction(
+        gcd(start.numerator * step.denominator, step.numerator * start.denominator),
+        lcm(start.denominator, step.denominator) * gcd(start.denominator, step.denominator),
+    )
+    ticks, first = step / whole, start / whole
+    assert ticks.denominator == first.denominator == 1
+    times = [int(first + n * ticks) for n in range(len(stamps))]
+    return _Timeline(
+        times,
+        int(first + len(stamps) * ticks),
+        whole,
+        seekable=False,
+        warnings=[f"states no times; shown at {float(rate):.6g} frames a second"],
+    )
+
+
+def _repaired(stamps: Sequence[int | None], base: Fraction, rate: Fraction) -> _Timeline:
+    """Make times that repeat, are missing or go back strictly increasing.
+
+    A frame whose time is not after the one before comes one frame duration later; where the
+    clock itself jumped back, all that follows is moved by the same amount.
+    """
+    step = max(1, round(1 / (rate * base)))
+    times: list[int] = []
+    offset = 0
+    changed = 0
+    for number, stamp in enumerate(stamps):
+        if not times:
+            times.append(stamp if stamp is not None else 0)
+            changed += stamp is None
+            continue
+        previous = times[-1]
+        if stamp is not None and stamp + offset > previous:
+            times.append(stamp + offset)
+            continue
+        changed += 1
+        later = next(
+            (s + offset for s in stamps[number + 1 : number + 4] if s is not None), previous
+        )
+        if stamp is not None and later <= previous:  # the clock went back and stays there
+            offset += previous + step - (stamp + offset)
+            times.append(previous + step)
+        elif later > previous + 1:
+            times.append(previous + min(step, max(1, (later - previous) // 2)))
+        else:
+            times.append(previous + 1 if later > previous else previous + step)
+    for place in range(1, len(times)):
+        times[place] = max(times[place], times[place - 1] + 1)
+    where = clock(times[0] * base)
+    return _Timeline(
+        times,
+        times[-1] + step,
+        base,
+        seekable=False,
+        warnings=[
+            f"{changed} of {len(times)} timestamps repeat, go back or are missing and were "
+            f"repaired (counting from {where})"
+        ],
+    )
+
+
+def _stated_rate(stream: VideoStream) -> Fraction:
+    context = stream.codec_context
+    for rate in (context.framerate, stream.average_rate, stream.base_rate):
+        if rate:
+            return Fraction(rate)
+    return Fraction(25)
+
+
+def _describe(
+    name: str,
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    sample: Sequence[VideoFrame],
+    timeline: _Timeline,
+    packets: PacketList,
+    warnings: list[str],
+) -> SourceInfo:
+    frame = sample[0]
+    form = readable_format(frame.format.name)
+    if form is None:
+        raise InputError(f"{name}: its pixel format {frame.format.name} cannot be read")
+    context = stream.codec_context
+    aspect = stream.sample_aspect_ratio
+    hdr, matrix, more = _side_data(frame)
+    warnings += more + timeline.warnings
+    rate, constant = find_rate(
+        timeline.pts,
+        timeline.end,
+        timeline.time_base,
+        (stream.base_rate, context.framerate),
+        stream.average_rate,
+    )
+    if timeline.end <= timeline.pts[-1]:
+        timeline.end = timeline.pts[-1] + max(1, round(1 / (rate * timeline.time_base)))
+    keys = sorted(timeline.keys)
+    return SourceInfo(
+        path=name,
+        container=container.format.name,
+        stream_index=stream.index,
+        codec=context.codec.canonical_name,
+        width=frame.width,
+        height=frame.height,
+        layout=form.layout,
+        color=color_of(frame),
+        pix_fmt=frame.format.name,
+        sample_aspect_ratio=Fraction(aspect) if aspect else Fraction(1),
+        rotation=-frame.rotation % 360,
+        time_base=timeline.time_base,
+        pts=tuple(timeline.pts),
+        key_pts=tuple(pts for pts, _ in keys),
+        key_dts=tuple(dts for _, dts in keys),
+        decode_order=tuple(timeline.decode_order),
+        reorder=reorder_delay(timeline.decode_order),
+        end_pts=timeline.end,
+        nominal_rate=rate,
+        constant_rate=rate if constant else None,
+        variable=not constant,
+        seekable=timeline.seekable,
+        interlaced=any(shown.interlaced_frame for shown in sample),
+        hdr=hdr,
+        display_matrix=matrix,
+        declared_end=_declared_end(container, stream, timeline, packets),
+        warnings=tuple(warnings),
+    )
+
+
+def color_of(frame: VideoFrame) -> ColorSpec:
+    """The colour that a decoded frame states."""
+    form = pixel_format(frame.format.name)
+    kind = form.layout.kind if form is not None else "rgb"
+    stated = int(frame.color_range)  # 1 limited, 2 full, 0 unknown
+    full = stated == 2 or (form is not None and form.full_range) or (kind == "rgb" and stated != 1)
+    matrix = 0 if kind == "rgb" else int(frame.colorspace)
+    return ColorSpec(
+        matrix=matrix,
+        full_range=full,
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+    )
+
+
+def _side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None, list[str]]:
+    """HDR metadata, the display matrix, and warnings about what cannot be carried."""
+    held = {
+        frame.side_data[i].type.name: bytes(frame.side_data[i]) for i in range(len(frame.side_data))
+    }
+    matrix = None
+    if len(held.get("DISPLAYMATRIX", b"")) >= 36:
+        matrix = tuple(int(v) for v in np.frombuffer(held["DISPLAYMATRIX"], np.int32, 9))
+    warnings = []
+    if "DYNAMIC_HDR_PLUS" in held:
+        warnings.append("its HDR10+ dynamic metadata is not carried over")
+    if "DOVI_METADATA" in held or "DOVI_RPU_BUFFER" in held:
+        warnings.append("its Dolby Vision metadata is not carried over")
+    primaries = white = luminance = light = average = None
+    if len(held.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
+        raw = np.frombuffer(held["MASTERING_DISPLAY_METADATA"], np.int32, 22)
+        values = [
+            Fraction(int(num), int(den)) if den else Fraction(0)
+            for num, den in raw[:20].reshape(10, 2)
+        ]
+        if raw[20]:
+            primaries = ((values[0], values[1]), (values[2], values[3]), (values[4], values[5]))
+            white = (values[6], values[7])
+        if raw[21]:
+            luminance = (values[8], values[9])
+    if len(held.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
+        light, average = (int(v) for v in np.frombuffer(held["CONTENT_LIGHT_LEVEL"], np.uint32, 2))
+    if primaries is None and luminance is None and light is None:
+        return None, matrix, warnings
+    return HdrInfo(primaries, white, luminance, light, average), matrix, warnings
+
+
+def _declared_end(
+    container: av.container.InputContainer,
+    stream: VideoStream,
+    timeline: _Timeline,
+    packets: PacketList,
+) -> Fraction | None:
+    """Where the header says that the picture ends, if the packets stop clearly before it."""
+    if not any(kind in container.format.name for kind in _STATES_DURATION):
+        return None
+    end = timeline.end * timeline.time_base
+    frame = Fraction(timeline.end - timeline.pts[0], len(timeline.pts)) * timeline.time_base
+    slack = max(3 * frame, Fraction(1, 5))
+    if "matroska" in container.format.name:
+        if container.duration is None:
+            return None
+        declared = Fraction(container.duration, av.time_base)
+        # The header knows one duration for all streams: only if none reaches it was it cut.
+        reached = max(end, packets.file_end or end)
+        if declared - reached > slack:
+            return declared
+        return None
+    if stream.duration is not None:
+        declared = ((stream.start_time or 0) + stream.duration) * Fraction(stream.time_base or 0)
+        if declared - end > slack:
+            return declared
+    return None

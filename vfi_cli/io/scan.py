@@ -1,0 +1,140 @@
+"""The source timeline, read from the packets.
+
+Nothing is decoded here. What a packet says of its time is kept as it is, an
+integer in the stream's time base; deciding whether to believe it is
+:mod:`vfi_cli.io.probe`'s work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+#: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
+COMMON_RATES = tuple(
+    Fraction(n, 1001) for n in (24000, 30000, 60000, 120000, 48000, 15000, 12000)
+) + tuple(Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 10, 48, 100, 120, 240, 20, 5, 8, 1))
+
+
+@dataclass(slots=True)
+class PacketList:
+    """Every packet of the picture stream that holds data, in the file's order."""
+
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    duration: list[int] = field(default_factory=list)
+    key: list[bool] = field(default_factory=list)
+    shown: list[bool] = field(default_factory=list)  # False: decoded but never displayed
+    corrupt: list[bool] = field(default_factory=list)
+    failure: str | None = None  # why the demuxer gave up before the end
+    file_end: Fraction | None = None  # seconds: the latest end of any stream's packet
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+
+def is_shown(packet: Packet, codec: str) -> bool:
+    """Whether a decoder returns a picture for the packet (edit lists and VP8's hidden frames)."""
+    if packet.is_discard:
+        return False
+    return codec != "vp8" or bool(memoryview(packet)[0] & 0x10)
+
+
+def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
+    """Demux the whole file once. Damage at its end is noted, not raised."""
+    codec = stream.codec_context.codec.canonical_name
+    found = PacketList()
+    # Only Matroska needs the other streams: its header knows one duration for all of them.
+    every = "matroska" in container.format.name
+    if not every:
+        for other in container.streams:
+            if other.index != stream.index:
+                other.discard = av.stream.Discard.all
+    end: Fraction | None = None
+    packets = container.demux() if every else container.demux(stream)
+    try:
+        for packet in packets:
+            if packet.size == 0:  # the flush marker, or AVI's "show the last one again"
+                continue
+            if every and packet.pts is not None and packet.time_base is not None:
+                stop = (packet.pts + (packet.duration or 0)) * packet.time_base
+                end = stop if end is None or stop > end else end
+            if packet.stream_index != stream.index:
+                continue
+            found.pts.append(packet.pts)
+            found.dts.append(packet.dts)
+            found.duration.append(packet.duration or 0)
+            found.key.append(packet.is_keyframe)
+            found.shown.append(is_shown(packet, codec))
+            found.corrupt.append(packet.is_corrupt)
+    except av.error.FFmpegError as error:
+        found.failure = error.strerror or str(error)
+    found.file_end = end
+    return found
+
+
+def reorder_delay(decode_order: Sequence[int]) -> int:
+    """The most packets that come before a frame's own and are shown after it.
+
+    ``decode_order`` gives each frame's packet number, in display order.
+    """
+    ranked = sorted(range(len(decode_order)), key=decode_order.__getitem__)
+    return max((place - shown for place, shown in enumerate(ranked)), default=0)
+
+
+def fits_rate(pts: Sequence[int], time_base: Fraction, rate: Fraction) -> bool:
+    """Whether all timestamps are those of a constant rate, but for rounding.
+
+    Files keep the rounding of the containers that they came through, and the coarsest usual
+    one is Matroska's millisecond; so the timestamps may stray by a tick, or by a millisecond
+    where that is more (never by more than a quarter of a frame, unless a tick is longer).
+    """
+    step = 1 / (rate * time_base)  # ticks a frame
+    up, down = step.numerator, step.denominator
+    rounding = max(Fraction(1), min(Fraction(1, 1000) / time_base, step / 4))
+    allowed = rounding * down * 5 / 4
+    first = pts[0]
+    low = high = 0
+    for number, value in enumerate(pts):
+        error = (value - first) * down - number * up
+        if error < low:
+            low = error
+        elif error > high:
+            high = error
+        else:
+            continue
+        if high - low > allowed:
+            return False
+    return True
+
+
+def find_rate(
+    pts: Sequence[int],
+    end: int,
+    time_base: Fraction,
+    stated: Sequence[Fraction | None] = (),
+    measured: Fraction | None = None,
+) -> tuple[Fraction, bool]:
+    """The frame rate, and whether every timestamp agrees with it.
+
+    ``stated`` are rates that the file names and ``measured`` one that was averaged over it;
+    common rates are tried between the two. Where none agrees the average is returned with False.
+    """
+    named = [Fraction(rate) for rate in stated if rate]
+    if len(pts) < 2:
+        if named or measured:
+            return (named or [Fraction(measured or 25)])[0], True
+        return (1 / ((end - pts[0]) * time_base) if end > pts[0] else Fraction(25)), True
+    average = (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
+    simple = average.limit_denominator(1001) or average
+    usual = sorted(COMMON_RATES, key=lambda rate: abs(rate - average))[:4]
+    for rate in dict.fromkeys([*named, *usual, *([measured] if measured else []), simple, average]):
+        if fits_rate(pts, time_base, rate):
+            return rate, True
+    return simple, False
