@@ -260,14 +260,20 @@ def _finish(
         segments,
         temporary,
         info=plan.info,
-        config=plan.encoder,
-        fps=plan.grid.fps,
+        grid_fps=plan.grid.fps,
         start=plan.grid.start,
         frames=frames,
-        streams=plan.streams,
-        end=plan.grid.time(frames) if cut_short else None,
+        stream_plan=plan.streams,
+        until=plan.grid.time(frames) if cut_short else None,
     )
-    verify(temporary, joined)
+    verify(
+        temporary,
+        frames=frames,
+        grid_fps=plan.grid.fps,
+        start=plan.grid.start,
+        stream_plan=plan.streams,
+        report=joined,
+    )
     work.announce_publication()
     publish(temporary, target, overwrite)
     return joined.warnings

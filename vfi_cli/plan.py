@@ -116,8 +116,7 @@ class Plan:
 
 def source_timeline(info: SourceInfo) -> SourceTimeline:
     """The exact timeline of a probed input."""
-    rate = None if info.variable else info.nominal_rate
-    return SourceTimeline(info.pts, info.time_base, info.end_pts, rate)
+    return SourceTimeline(info.pts, info.time_base, info.end_pts, info.constant_rate)
 
 
 def output_grid(info: SourceInfo, timeline: SourceTimeline, timing: Timing) -> OutputGrid:
@@ -144,7 +143,7 @@ def output_rate(source_rate: Fraction, timing: Timing) -> Fraction:
 
 
 def split_segments(
-    grid: OutputGrid, boundaries: Sequence[Fraction], seconds: Fraction = SEGMENT_SECONDS
+    grid: OutputGrid, boundaries: Sequence[Fraction], seconds: Fraction
 ) -> tuple[Segment, ...]:
     """Divide the grid at keyframe times (seconds), ``seconds`` or more apart."""
     assert grid.count is not None
@@ -173,7 +172,7 @@ def make_plan(
     grid = output_grid(info, timeline, timing)
     # Where a decoder cannot start in the middle, one segment is all there is.
     boundaries = [timeline.time_of(pts) for pts in info.key_pts] if info.seekable else []
-    segments = split_segments(grid, boundaries)
+    segments = split_segments(grid, boundaries, SEGMENT_SECONDS)
     content = {
         "version": PLAN_VERSION,
         "input": input_fingerprint(Path(info.path)),

@@ -7,11 +7,10 @@ start, a rate and a number of frames. Nothing here imports torch or PyAV.
 
 from __future__ import annotations
 
-import bisect
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 
 from vfi_cli.errors import UsageError
@@ -92,19 +91,17 @@ class SourceTimeline:
 
     ``pts`` are in units of ``time_base`` seconds, strictly increasing. Containers
     such as Matroska round the timestamps of a constant-rate stream; ``rate`` then
-    restores the exact times: frame i at first + i / rate.
+    restores the exact times: the multiples of 1 / rate nearest to what is written.
     """
 
     pts: Sequence[int]
     time_base: Fraction  # seconds
     end_pts: int  # when the last frame stops being shown, in time_base
     rate: Fraction | None = None  # frames a second where constant, None where variable
-    _start: Fraction = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.pts):
             raise ValueError("a timeline has at least one frame")
-        object.__setattr__(self, "_start", int(self.pts[0]) * self.time_base)
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -112,14 +109,12 @@ class SourceTimeline:
     @property
     def start(self) -> Fraction:
         """Seconds, when the first frame is shown."""
-        return self._start
+        return self.time_of(self.pts[0])
 
     @property
     def end(self) -> Fraction:
         """Seconds, when the last frame stops being shown."""
-        if self.rate is not None:
-            return self._start + len(self.pts) / self.rate
-        return self.end_pts * self.time_base
+        return self.time_of(self.end_pts)
 
     @property
     def duration(self) -> Fraction:
@@ -127,20 +122,15 @@ class SourceTimeline:
 
     def time(self, index: int) -> Fraction:
         """Seconds, when frame ``index`` is shown."""
-        if self.rate is not None:
-            return self._start + index / self.rate
-        return int(self.pts[index]) * self.time_base
-
-    def index_of(self, pts: int) -> int:
-        """Index of the last frame with a timestamp ≤ ``pts`` (0 if there is none)."""
-        return max(0, bisect.bisect_right(self.pts, pts) - 1)
+        return self.time_of(self.pts[index])
 
     def time_of(self, pts: int) -> Fraction:
-        """Seconds, for a decoded frame's timestamp."""
-        index = self.index_of(pts)
-        if self.rate is not None and int(self.pts[index]) == pts:
-            return self.time(index)
-        return pts * self.time_base
+        """Seconds, for a timestamp of this stream."""
+        first = int(self.pts[0])
+        if self.rate is None:
+            return int(pts) * self.time_base
+        frames = round((int(pts) - first) * self.time_base * self.rate)
+        return first * self.time_base + frames / self.rate
 
     def index_at(self, time: Fraction) -> int:
         """Index of the frame shown at ``time`` (0 before the first)."""

@@ -1,0 +1,393 @@
+"""Conversions from beginning to end, through the library."""
+
+from __future__ import annotations
+
+import gc
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from vfi_cli.io.encode import EncoderOptions
+
+from tests.media import read_number, write_clip
+from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert_file
+from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
+from vfi_cli.frame import Frame
+from vfi_cli.io.decode import FrameReader, probe
+from vfi_cli.models import load_model
+from vfi_cli.plan import Plan, Timing
+from vfi_cli.work import work_folder_of
+
+BLEND = load_model("blend", device="cpu")
+
+
+def convert(
+    source: Path,
+    output: Path | None = None,
+    *,
+    fps: Fraction | int | None = None,
+    factor: Fraction | int | None = None,
+    stretch: Fraction | int = 1,
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+    codec: str = "ffv1",
+    listener: Listener | None = None,
+    **options: object,
+) -> ConvertResult:
+    timing = Timing(
+        None if fps is None else Fraction(fps),
+        None if factor is None else Fraction(factor),
+        Fraction(stretch),
+        start,
+        end,
+    )
+    wanted = ConvertOptions(
+        timing,
+        ModelOptions("blend"),
+        EncoderOptions(codec=codec),
+        **options,  # type: ignore[arg-type]
+    )
+    return convert_file(source, output, wanted, interpolator=BLEND, listener=listener)
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with FrameReader(probe(path)) as reader:
+        frames = list(reader)
+        assert reader.broken is None
+    return frames
+
+
+def numbers(frames: list[Frame]) -> list[int]:
+    return [read_number(frame.planes[0]) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("rate", "factor", "suffix"),
+    [
+        (Fraction(25), 2, ".mkv"),
+        (Fraction(24000, 1001), 5, ".mkv"),
+        (Fraction(30000, 1001), 3, ".mp4"),
+        (Fraction(12), 1, ".mov"),
+    ],
+)
+def test_every_frame_is_there_at_its_time(
+    tmp_path: Path, rate: Fraction, factor: int, suffix: str
+) -> None:
+    """N frames times f are N·f frames; those on source times are the source's own samples."""
+    source = write_clip(tmp_path / f"in{suffix}", frames=13, rate=rate)
+    result = convert(source, tmp_path / "out.mkv", factor=factor)
+    assert result.counts.frames == 13 * factor
+    before, after = frames_of(source), frames_of(result.output)
+    assert len(after) == 13 * factor
+    for number, frame in enumerate(before):
+        shown = after[number * factor]
+        assert all(np.array_equal(a, b) for a, b in zip(frame.planes, shown.planes, strict=True))
+    for k, frame in enumerate(after):
+        assert abs(frame.time - after[0].time - k / (rate * factor)) <= Fraction(1, 1000)
+    assert not work_folder_of(result.output).exists()
+
+
+def test_new_frames_lie_between_their_neighbours(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=4, codec="ffv1", pix_fmt="gray")
+    result = convert(source, factor=2)
+    assert result.output.name == "in.50fps.mkv"
+    after = [frame.planes[0].astype(int) for frame in frames_of(result.output)]
+    middle = (after[2] + after[4]) / 2
+    assert np.abs(after[3] - middle).mean() < 1
+    assert np.array_equal(after[7], after[6]), "the last frame is held for its own duration"
+    assert result.counts.new == 3
+
+
+@pytest.mark.parametrize("fps", [Fraction(10), Fraction(1), Fraction(7, 3), Fraction(24)])
+def test_lower_rates(tmp_path: Path, fps: Fraction) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=50)
+    result = convert(source, tmp_path / "out.mkv", fps=fps)
+    assert result.counts.frames == -(-2 * fps.numerator // fps.denominator)
+    frames = frames_of(result.output)
+    assert numbers(frames)[0] == 0
+    if (25 / fps).denominator == 1:
+        assert numbers(frames) == list(range(0, 50, int(25 / fps)))
+
+
+def test_variable_frame_rate_stays_in_time(tmp_path: Path) -> None:
+    """A phone's clip: frames come when they come; output frame k shows time k / fps."""
+    gaps = [33, 34, 33, 66, 33, 120, 33, 33, 200, 33, 40]
+    pts = [0]
+    for gap in gaps:
+        pts.append(pts[-1] + gap)
+    source = write_clip(
+        tmp_path / "in.mkv", pts=pts, time_base=Fraction(1, 1000), codec="ffv1", pix_fmt="gray"
+    )
+    result = convert(source, tmp_path / "out.mkv", fps=1000, cuts=False)
+    frames = frames_of(result.output)
+    for number, time in enumerate(pts):
+        assert read_number(frames[time].planes[0]) == number
+    before = frames_of(source)
+    # a quarter of the way from frame 8 to frame 9
+    left, right = (before[n].planes[0].astype(float) for n in (8, 9))
+    expected = left + (right - left) * 0.25
+    assert np.abs(frames[pts[8] + 50].planes[0] - expected).mean() < 0.6
+
+
+def test_sound_is_copied_packet_for_packet_and_stays_in_place(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=50, tone=True, tone_start=Fraction(1, 4))
+    result = convert(source, codec="h264", fps=60)
+    assert result.output.name == "in.60fps.mp4"
+
+    def sound(path: Path) -> list[tuple[bytes, Fraction]]:
+        with av.open(str(path)) as container:
+            return [
+                (bytes(packet), packet.pts * packet.time_base)
+                for packet in container.demux(audio=0)
+                if packet.size
+            ]
+
+    before, after = sound(source), sound(result.output)
+    assert [data for data, _ in before] == [data for data, _ in after]
+    offset = probe(source).start - probe(result.output).start
+    for (_, old), (_, new) in zip(before, after, strict=True):
+        assert abs(old - offset - new) <= Fraction(1, 48000)
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=1)
+    result = convert(source, factor=4)
+    assert numbers(frames_of(result.output)) == [0, 0, 0, 0]
+
+
+def test_part_of_a_clip(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=50)
+    result = convert(
+        source, tmp_path / "out.mkv", factor=1, start=Fraction(2, 5), end=Fraction(8, 5)
+    )
+    assert numbers(frames_of(result.output)) == list(range(10, 40))
+    with pytest.raises(UsageError, match="beyond the end"):
+        convert(source, tmp_path / "no.mkv", factor=1, start=Fraction(2))
+    with pytest.raises(UsageError, match="after --start"):
+        convert(source, tmp_path / "no.mkv", factor=1, start=Fraction(1), end=Fraction(1))
+
+
+def test_slow_motion(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=25, tone=True)
+    result = convert(source, stretch=4, codec="h264", audio="drop")
+    assert result.output.name == "in.slow4x.mp4"
+    assert (result.counts.frames, result.duration) == (100, 4)
+    with av.open(str(result.output)) as container:
+        assert not container.streams.audio
+    stretched = convert(
+        source, tmp_path / "s.mp4", stretch=4, fps=50, codec="h264", audio="stretch"
+    )
+    assert (stretched.counts.frames, stretched.duration) == (200, 4)
+    with av.open(str(stretched.output)) as container:
+        samples = sum(frame.samples for frame in container.decode(audio=0))
+    assert abs(samples / 48000 - 4) < 0.1
+
+
+def test_segments_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pictures in one segment and in many, with cuts and repeats looked for."""
+    source = write_clip(
+        tmp_path / "in.mp4", frames=90, options={"g": "12", "bf": "2"}, rate=Fraction(24000, 1001)
+    )
+    whole = convert(source, tmp_path / "whole.mkv", fps=40, dedupe=True)
+    assert len(whole.plan.segments) == 1
+    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 4))
+    parts = convert(source, tmp_path / "parts.mkv", fps=40, dedupe=True)
+    assert len(parts.plan.segments) > 5
+    first, second = frames_of(whole.output), frames_of(parts.output)
+    assert len(first) == len(second) == whole.plan.frames
+    for a, b in zip(first, second, strict=True):
+        assert a.pts == b.pts
+        assert all(np.array_equal(x, y) for x, y in zip(a.planes, b.planes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("h264", ".mp4"), ("hevc", ".mkv"), ("vp9", ".webm")]
+)
+def test_lossy_segments_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str, suffix: str
+) -> None:
+    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 2))
+    source = write_clip(tmp_path / "in.mp4", frames=60, options={"g": "10", "bf": "2"})
+    result = convert(source, tmp_path / f"out{suffix}", factor=2, codec=codec)
+    assert len(result.plan.segments) > 2
+    frames = frames_of(result.output)
+    assert numbers(frames)[::2] == list(range(60))
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 2))
+    source = write_clip(tmp_path / "in.mp4", frames=60, options={"g": "10"})
+    output = tmp_path / "out.mkv"
+
+    class Impatient(Listener):
+        def progress(self, done: int) -> None:
+            if done == 70:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, output, factor=2, listener=Impatient())
+    assert not output.exists()
+    assert (work_folder_of(output) / "000000.nut").exists()
+
+    class Watcher(Listener):
+        first: int | None = None
+
+        def progress(self, done: int) -> None:
+            self.first = done if self.first is None else self.first
+
+    with pytest.raises(OutputError, match="unfinished run"):
+        convert(source, output, factor=3)
+    watcher = Watcher()
+    result = convert(source, output, factor=2, listener=watcher)
+    assert watcher.first is not None
+    assert watcher.first > 1, "finished segments were rendered again"
+    assert numbers(frames_of(result.output))[::2] == list(range(60))
+    assert not work_folder_of(output).exists()
+
+
+def test_a_run_killed_after_publishing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=5)
+    output = tmp_path / "out.mkv"
+
+    def die(self: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vfi_cli.work.WorkFolder.remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            convert(source, output, factor=2)
+    assert output.exists()
+    written = output.read_bytes()
+    assert convert(source, output, factor=2).counts.frames == 10
+    assert output.read_bytes() == written
+    assert not work_folder_of(output).exists()
+    with pytest.raises(OutputError, match="exists already"):
+        convert(source, output, factor=2)
+
+
+def test_outputs_that_would_do_harm_are_refused(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=3)
+    content = source.read_bytes()
+    with pytest.raises(OutputError, match="replace the input"):
+        convert(source, source, factor=2, overwrite=True)
+    link = tmp_path / "link.mkv"
+    link.symlink_to(source)
+    with pytest.raises(OutputError, match="replace the input"):
+        convert(source, link, factor=2, overwrite=True)
+    with pytest.raises(OutputError, match="does not exist"):
+        convert(source, tmp_path / "nowhere" / "out.mkv", factor=2)
+    with pytest.raises(UsageError, match="container"):
+        convert(source, tmp_path / "out.xyz", factor=2)
+    other = tmp_path / "other.mkv"
+    other.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists already"):
+        convert(source, other, factor=2)
+    assert other.read_bytes() == b"mine"
+    assert convert(source, other, factor=2, overwrite=True).counts.frames == 6
+    assert source.read_bytes() == content
+
+
+def test_a_file_that_breaks_off(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", frames=100, options={"g": "20"}, size=(128, 96))
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(data[: len(data) * 3 // 5])
+    output = tmp_path / "out.mkv"
+    with pytest.raises(TruncatedInputError, match="converted up to there") as caught:
+        convert(cut, output, factor=2)
+    assert caught.value.exit_code == 3
+    kept = numbers(frames_of(output))[::2]
+    assert kept == list(range(len(kept)))
+    assert 20 < len(kept) < 100
+    output.unlink()
+    result = convert(cut, output, factor=2, allow_truncated=True)
+    assert any("converted up to there" in warning for warning in result.warnings)
+
+
+def test_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.ts", frames=100, options={"g": "20"}, size=(128, 96))
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    broken = tmp_path / "broken.ts"
+    broken.write_bytes(data)
+    output = tmp_path / "out.mkv"
+    with pytest.raises(TruncatedInputError, match="cannot be decoded after"):
+        convert(broken, output, factor=2)
+    kept = numbers(frames_of(output))[::2]
+    assert kept == list(range(len(kept)))
+    assert len(kept) > 10
+
+
+def test_inputs_that_are_no_video(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video\n" * 100)
+    for bad in (empty, text, tmp_path / "missing.mp4", tmp_path):
+        with pytest.raises(InputError):
+            convert(bad, tmp_path / "out.mkv", factor=2)
+    assert not list(tmp_path.glob("*out*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
+    """Frames alive at once stay few, however long the clip."""
+    alive: list[int] = []
+
+    class Counter(Listener):
+        def progress(self, done: int) -> None:
+            if done % 100 == 0:
+                alive.append(sum(isinstance(thing, Frame) for thing in gc.get_objects()))
+
+    source = write_clip(tmp_path / "in.mkv", frames=400, size=(32, 16), options={"g": "50"})
+    convert(source, tmp_path / "out.mkv", factor=2, listener=Counter(), dedupe=True)
+    assert len(alive) >= 7
+    assert max(alive) <= 100
+
+
+def test_the_plan_is_known_before_the_work(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=10)
+
+    class Planner(Listener):
+        def planned(self, plan: Plan, output: Path) -> None:
+            self.seen = plan.frames, output.exists()
+
+    planner = Planner()
+    convert(source, tmp_path / "out.mkv", fps=60, listener=planner)
+    assert planner.seen == (24, False)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec"),
+    [
+        ("yuv420p", "ffv1"),
+        ("yuv422p10le", "ffv1"),
+        ("yuv444p12le", "ffv1"),
+        ("gbrp", "ffv1"),
+        ("gray", "ffv1"),
+        ("yuva420p", "ffv1"),
+    ],
+)
+def test_a_still_scene_looks_the_same_in_new_frames(
+    tmp_path: Path, pix_fmt: str, codec: str
+) -> None:
+    still = tmp_path / "still.mkv"
+    one = write_clip(tmp_path / "one.mkv", frames=1, codec=codec, pix_fmt=pix_fmt, size=(66, 50))
+    with av.open(str(one)) as source, av.open(str(still), "w") as out:
+        picture = next(source.decode(video=0))
+        stream = out.add_stream(codec, rate=25, width=66, height=50)
+        stream.pix_fmt = pix_fmt
+        for number in range(3):
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    result = convert(still, tmp_path / "out.mkv", factor=2)
+    frames = frames_of(result.output)
+    assert frames[0].layout == probe(still).layout
+    for source_plane, new_plane in zip(frames[0].planes, frames[1].planes, strict=True):
+        assert np.abs(source_plane.astype(int) - new_plane.astype(int)).mean() <= 1
