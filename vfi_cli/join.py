@@ -10,24 +10,24 @@ import errno
 import math
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
-import av
-import av.error
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
-from vfi_cli.errors import InputError, OutputError
+from vfi_cli.errors import OutputError
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
-from vfi_cli.io.mux import OutputMux
-from vfi_cli.io.streams import Source, StreamItem, StreamPlan, codec_name
+from vfi_cli.io.mux import Nowhere, OutputMux, said
+from vfi_cli.io.readback import VerifiedOutput, verify_output
+from vfi_cli.io.source import open_input
+from vfi_cli.io.streams import Source, StreamItem, StreamPlan
 
 #: Time bases finer than this are rounded: MP4 counts in 32 bits a second.
 _FINEST = 1_000_000
@@ -96,7 +96,7 @@ def join(
                 left_out.add(item.index)
                 lost.append(item)
                 warnings.append(f"{item.label} could not be written and was left out ({reason})")
-    return JoinReport(report.sent, tuple(lost), tuple([*warnings, *report.warnings]))
+    return JoinReport(report.sent, tuple(lost), (*warnings, *report.warnings))
 
 
 def _write(
@@ -110,10 +110,13 @@ def _write(
     left_out: set[int],
 ) -> CopyReport:
     with ExitStack() as stack:
-        source = stack.enter_context(_open(info.path))
+        source = stack.enter_context(open_input(info.path))
         source.streams[info.stream_index].discard = Discard.all
-        first = stack.enter_context(_open(found.paths[0]))
-        mux = stack.enter_context(OutputMux(output_tmp, plan.muxer, tags=plan.tags))
+        first = stack.enter_context(open_input(found.paths[0]))
+        options = movie_options(plan, source.streams, plan.time_map.output(start))
+        mux = stack.enter_context(
+            OutputMux(output_tmp, plan.muxer, tags=plan.tags, options=options)
+        )
         copier = StreamCopier(source, plan, left_out=left_out, until=until)
 
         def add_picture() -> None:
@@ -134,6 +137,25 @@ def _write(
     with output_tmp.open("rb") as written:
         os.fsync(written.fileno())
     return report
+
+
+def movie_options(plan: StreamPlan, streams: Iterable[Stream], start: Fraction) -> dict[str, str]:
+    """MP4 counts the delay before a stream begins in units of the movie: they must be fine enough.
+
+    Milliseconds, the usual unit, stay where they are exact.
+    """
+    if plan.muxer not in ("mp4", "mov"):
+        return {}
+    kept = {item.index for item in plan.items if item.action != "drop"}
+    delays = [start] + [
+        plan.time_map.output(s.start_time * s.time_base)
+        for s in streams
+        if s.index in kept and s.type == "audio" and s.start_time is not None and s.time_base
+    ]
+    unit = math.lcm(1000, *(delay.denominator for delay in delays))
+    if unit > _FINEST:
+        unit = math.lcm(*(delay.denominator for delay in delays))
+    return {"movie_timescale": str(unit if unit <= _FINEST else 90_000)}
 
 
 def _interleave(
@@ -157,6 +179,33 @@ def _time(packet: Packet) -> Fraction:
     return Fraction(-1) if stamp is None else stamp * packet.time_base
 
 
+def verify(
+    output_tmp: Path,
+    *,
+    frames: int,
+    grid_fps: Fraction,
+    start: Fraction,
+    stream_plan: StreamPlan,
+    report: JoinReport,
+) -> VerifiedOutput:
+    """Read a joined file back and compare it with the plan.
+
+    Checks the number of pictures, the time of each against the grid, the length, every promised
+    stream with its codec, language, dispositions, packets and its offset to the picture, and
+    decodes the first and the last picture. ``start`` is the source time of frame 0, as for
+    :func:`join`. Raises OutputError that names the first disagreement.
+    """
+    return verify_output(
+        output_tmp,
+        frames=frames,
+        grid_fps=grid_fps,
+        start=start,
+        stream_plan=stream_plan,
+        sent=report.sent,
+        lost=report.lost,
+    )
+
+
 # the picture
 
 
@@ -167,7 +216,7 @@ def _inspect(segments: Sequence[Path], fps: Fraction) -> _Segments:
     counts, depth = [], 0
     expected: tuple[object, ...] | None = None
     for path in segments:
-        with _open(path) as container:
+        with open_input(path) as container:
             stream = container.streams.video[0]
             context = stream.codec_context
             described = (
@@ -228,7 +277,7 @@ def picture_packets(
     decoded = 0
     first = 0
     for path, count in zip(found.paths, found.counts, strict=True):
-        with _open(path) as container:
+        with open_input(path) as container:
             for packet, number in _numbered(container, container.streams.video[0], fps, path):
                 packet.time_base = tick
                 packet.pts = offset + (first + number) * int(step)
@@ -256,40 +305,11 @@ def _tick(fps: Fraction, start: Fraction, muxer: str) -> tuple[Fraction, int]:
 # what can go wrong
 
 
-def _open(path: str | os.PathLike[str]) -> InputContainer:
-    try:
-        return av.open(os.fspath(path), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{os.fspath(path)}: cannot be read ({error})") from error
-
-
 def _is_disk_fault(error: OutputError) -> bool:
     """Full disk, quota, no permission: no stream is to blame."""
     cause = error.__cause__
     faults = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
     return isinstance(cause, OSError) and cause.errno in faults
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    name = "trial"
-
-    def __init__(self) -> None:
-        self._position = 0
-        self._end = 0
-
-    def write(self, data: bytes) -> int:
-        self._position += len(data)
-        self._end = max(self._end, self._position)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + (0, self._position, self._end)[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
 
 
 def _culprits(
@@ -302,180 +322,13 @@ def _culprits(
         others = {other.index for other in plan.items if other is not item}
         try:
             with (
-                _open(info.path) as source,
-                OutputMux(cast("os.PathLike[str]", _Nowhere()), plan.muxer) as mux,
+                open_input(info.path) as source,
+                OutputMux(Nowhere(), plan.muxer) as mux,
             ):
                 copier = StreamCopier(source, plan, left_out=others, until=until)
                 copier.add_streams(mux, info.stream_index, lambda: None)
                 for key, packet in copier.packets():
                     mux.mux_other(key, packet)
         except OutputError as error:
-            cause = error.__cause__
-            guilty.append((item, getattr(cause, "strerror", None) or str(cause)))
+            guilty.append((item, said(error.__cause__ or error)))
     return guilty
-
-
-# reading back
-
-
-@dataclass(frozen=True)
-class VerifiedOutput:
-    """What was read back from the finished file."""
-
-    frames: int
-    fps: Fraction
-    duration: Fraction  # of the picture, seconds
-    streams: tuple[str, ...]  # one line for each stream
-    size: int  # bytes
-
-
-@dataclass
-class _Seen:
-    packets: int = 0
-    bytes: int = 0
-    first: Fraction | None = None
-    key: bool = False
-
-
-def verify(
-    output_tmp: Path,
-    *,
-    frames: int,
-    grid_fps: Fraction,
-    start: Fraction,
-    stream_plan: StreamPlan,
-    report: JoinReport,
-) -> VerifiedOutput:
-    """Read a finished output back and compare it with the plan.
-
-    ``start`` is the source time of frame 0, as for :func:`join`. Raises OutputError that names
-    the first disagreement.
-    """
-    container_facts = stream_plan.container
-    start = stream_plan.time_map.output(start)
-
-    def wrong(what: str) -> OutputError:
-        return OutputError(f"{output_tmp.name}: the finished file is wrong: {what}")
-
-    try:
-        output = _open(output_tmp)
-    except InputError as error:
-        raise wrong("it cannot be opened") from error
-    with output:
-        lost = {item.index for item in report.lost}
-        promised = [i for i in stream_plan.items if i.action != "drop" and i.index not in lost]
-        picture, pairs = _match(output, promised, wrong)
-        stamps = array("q")
-        seen = {stream.index: _Seen() for stream in output.streams}
-        try:
-            for packet in output.demux():
-                if packet.size == 0:
-                    continue
-                stamp = packet.pts if packet.pts is not None else packet.dts
-                if packet.stream_index == picture.index:
-                    if stamp is None:
-                        raise wrong("a frame has no time")
-                    stamps.append(stamp)
-                one = seen.get(packet.stream_index)
-                if one is not None:
-                    one.packets += 1
-                    one.bytes += packet.size
-                    if one.first is None and stamp is not None:
-                        one.first = stamp * packet.time_base
-        except av.error.FFmpegError as error:
-            raise wrong(f"it cannot be read to its end ({error})") from error
-        if len(stamps) != frames:
-            raise wrong(f"it holds {len(stamps)} frames instead of {frames}")
-        tick = picture.time_base
-        assert tick is not None
-        times = sorted(stamps)
-        zero = times[0] * tick
-        if not container_facts.reordering_times or stream_plan.muxer == "mpegts":
-            begin = zero
-        else:
-            begin = start
-        for k, stamp in enumerate(times):
-            if abs(stamp * tick - begin - k / grid_fps) > tick:
-                raise wrong(
-                    f"frame {k} stands at {float(stamp * tick):.6f} s instead of "
-                    f"{float(begin + k / grid_fps):.6f} s"
-                )
-        for item, stream in pairs:
-            _check_stream(item, stream, seen[stream.index], report, stream_plan, wrong)
-        _decode_ends(output_tmp, picture.index, wrong)
-        lines = tuple(f"{s.type} {codec_name(s)}".rstrip() for s in output.streams)
-        return VerifiedOutput(
-            frames=frames,
-            fps=grid_fps,
-            duration=frames / grid_fps,
-            streams=lines,
-            size=output_tmp.stat().st_size,
-        )
-
-
-def _match(output, promised, wrong):  # type: ignore[no-untyped-def]
-    """(the picture's stream, (plan item, output stream) pairs), by kind and order."""
-    from av.stream import Disposition
-
-    kinds: dict[str, list[Stream]] = {}
-    picture = None
-    for stream in output.streams:
-        kind = stream.type
-        if kind == "video":
-            if stream.disposition & Disposition.attached_pic:
-                kind = "cover"
-            elif picture is None:
-                picture = stream
-                continue
-        kinds.setdefault(kind, []).append(stream)
-    if picture is None:
-        raise wrong("it holds no picture")
-    pairs = []
-    for item in promised:
-        left = kinds.get(item.kind, [])
-        if not left:
-            raise wrong(f"{item.label} is missing")
-        pairs.append((item, left.pop(0)))
-    return picture, pairs
-
-
-def _check_stream(item, stream, seen, report, plan, wrong):  # type: ignore[no-untyped-def]
-    facts = plan.container
-    if item.action == "copy" and item.codec and codec_name(stream) != item.codec:
-        raise wrong(f"{item.label} was read back as {codec_name(stream)}")
-    if (
-        facts.stream_tags
-        and item.language not in ("", "und")
-        and item.kind in ("audio", "subtitle")
-    ):
-        if stream.language not in (item.language, None) or (
-            stream.language is None and plan.muxer not in ("avi", "mov")
-        ):
-            raise wrong(f"{item.label} has lost its language")
-    sent = report.sent.get(item.index)
-    if sent is None or item.kind in ("attachment", "cover", "data"):
-        return
-    if item.action == "copy" and not item.codec.startswith("pcm_") and plan.muxer != "mpegts":
-        if seen.packets < sent.packets:
-            raise wrong(f"{item.label} has {seen.packets} packets instead of {sent.packets}")
-
-
-def _decode_ends(path: Path, index: int, wrong) -> None:  # type: ignore[no-untyped-def]
-    """Decode the first frame, and from the last keyframe to the end."""
-    try:
-        with _open(path) as output:
-            stream = output.streams[index]
-            next(iter(output.decode(stream)))
-        with _open(path) as output:
-            stream = output.streams[index]
-            if stream.duration:
-                output.seek((stream.start_time or 0) + stream.duration, stream=stream)
-            elif output.duration:
-                output.seek((output.start_time or 0) + output.duration)
-            last = None
-            for frame in output.decode(stream):
-                last = frame
-            if last is None:
-                raise wrong("its last frame cannot be decoded")
-    except (av.error.FFmpegError, StopIteration) as error:
-        raise wrong(f"its picture cannot be decoded ({error})") from error

@@ -11,7 +11,7 @@ from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.packet import Packet
 
-from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.mux import OutputMux, named_layout
 
 #: Rates that an encoder is limited to, Hz.
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -58,7 +58,7 @@ class AudioConverter:
         if self._name == "libopus" and rate not in _OPUS_RATES:
             rate = 48000
         channels = max(1, source.layout.nb_channels)
-        settings: dict[str, object] = {"layout": source.layout.name}
+        settings: dict[str, object] = {"layout": named_layout(self._template)}
         per_channel = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}.get(self._name)
         if self._name == "libmp3lame" and channels > 2:
             settings["layout"] = "stereo"

@@ -44,13 +44,14 @@ class Container:
     chapters: bool = False
     attachments: bool = False  # fonts and other files
     cover: bool = False  # a picture that belongs to the file, not to its time line
-    stream_tags: bool = False  # title and language of a stream
+    stream_tags: bool = False  # title and other words about a stream
+    languages: bool = True
     any_tags: bool = False  # tags of any name
     rotation: bool = False  # display matrix
     mastering: bool = False  # HDR mastering display and content light level
     offsets: bool = True  # streams may start at different times
     reordering_times: bool = True  # presentation times survive (AVI knows decode order alone)
-    tick: tuple[int, int] | None = None  # coarsest time unit forced on every stream, seconds
+    dispositions: int = 0  # FFmpeg's flags that survive, on sound and subtitles
 
 
 CONTAINERS: dict[str, Container] = {
@@ -63,14 +64,14 @@ CONTAINERS: dict[str, Container] = {
     ),
     "matroska": Container(
         "matroska", "Matroska", chapters=True, attachments=True, cover=True, stream_tags=True,
-        any_tags=True, rotation=True, mastering=True, tick=(1, 1000),
+        any_tags=True, rotation=True, mastering=True,
     ),
     "webm": Container(
         "webm", "WebM", chapters=True, stream_tags=True, any_tags=True, rotation=True,
-        mastering=True, tick=(1, 1000),
+        mastering=True,
     ),
-    "avi": Container("avi", "AVI", stream_tags=True, offsets=False, reordering_times=False),
-    "mpegts": Container("mpegts", "MPEG-TS", tick=(1, 90000)),
+    "avi": Container("avi", "AVI", languages=False, offsets=False, reordering_times=False),
+    "mpegts": Container("mpegts", "MPEG-TS"),
     "nut": Container("nut", "NUT", chapters=True, stream_tags=True, any_tags=True),
 }  # fmt: skip
 

@@ -153,6 +153,8 @@ class StreamCopier:
         item = self._items.get(index)
         if item is None or item.kind in ("attachment", "cover") or packet.size == 0:
             return []
+        if item.target == "mov_text" and packet.size <= 2:
+            return []  # MP4's empty text between two texts; the muxer makes new ones
         if not self._wanted(packet, item):
             return []
         converter = self._converters.get(index)

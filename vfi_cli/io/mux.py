@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import av
 import av.error
+from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
 
-#: Muxer options. Matroska and NUT would otherwise move every stream so that the first decoding
-#: time of a picture with B-frames is not negative; they store no such time.
+#: Muxer options. Matroska would otherwise move every stream so that the first decoding time of a
+#: picture with B-frames is not negative; it stores no such time.
 _OPTIONS: dict[str, dict[str, str]] = {
-    "mp4": {"movflags": "+negative_cts_offsets", "strict": "experimental"},
+    "mp4": {"strict": "experimental"},
     "mov": {"movflags": "+use_metadata_tags", "strict": "experimental"},
     "matroska": {"avoid_negative_ts": "disabled", "default_mode": "passthrough"},
     "webm": {"avoid_negative_ts": "disabled", "default_mode": "passthrough"},
-    "nut": {"avoid_negative_ts": "disabled"},
+    "nut": {},
     "mpegts": {},
     "avi": {},
 }
-_OPTIONS["mp4"]["movflags"] = ""
+
+
+class Sink(Protocol):
+    """A file object to write to; most containers also want ``seek`` and ``tell``."""
+
+    def write(self, data: bytes, /) -> int | None: ...
 
 
 class OutputMux:
@@ -39,7 +46,7 @@ class OutputMux:
 
     def __init__(
         self,
-        target: str | os.PathLike[str] | BinaryIO,
+        target: str | os.PathLike[str] | Sink,
         muxer: str,
         *,
         tags: Mapping[str, str] | None = None,
@@ -54,14 +61,15 @@ class OutputMux:
         chosen = {k: v for k, v in {**_OPTIONS.get(muxer, {}), **(options or {})}.items() if v}
         try:
             self._out = av.open(
-                os.fspath(target) if isinstance(target, str | os.PathLike) else target,
+                # The prefix keeps FFmpeg from reading a protocol into a name such as "a:b.mp4".
+                f"file:{self.name}" if isinstance(target, str | os.PathLike) else target,
                 "w",
                 format=muxer,
                 container_options=chosen,
                 metadata_errors="replace",
             )
         except (av.error.FFmpegError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be written ({_said(error)})") from error
+            raise OutputError(f"{self.name}: cannot be written ({said(error)})") from error
         self._out.metadata.update(tags or {})
         self._video: Stream | None = None
         self._frame_duration = Fraction(0)
@@ -103,6 +111,9 @@ class OutputMux:
     ) -> Stream:
         """A stream whose packets are copied as they are. Key for mux_other: template.index."""
         stream = self._out.add_stream_from_template(template)
+        if stream.type == "audio":
+            # AVI and others say how many channels there are, not which; MP4 wants to know.
+            stream.codec_context.layout = named_layout(template)
         stream.metadata.update(tags or {})
         stream.disposition = disposition
         self._streams[template.index] = stream
@@ -147,7 +158,7 @@ class OutputMux:
         try:
             self._out.start_encoding()
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be begun ({_said(error)})") from error
+            raise OutputError(f"{self.name}: cannot be begun ({said(error)})") from error
 
     # packets
 
@@ -180,7 +191,7 @@ class OutputMux:
         try:
             self._out.mux(packet)
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be written ({_said(error)})") from error
+            raise OutputError(f"{self.name}: cannot be written ({said(error)})") from error
 
     # the end
 
@@ -192,16 +203,14 @@ class OutputMux:
         try:
             self._out.close()
         except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be finished ({_said(error)})") from error
+            raise OutputError(f"{self.name}: cannot be finished ({said(error)})") from error
 
     def abort(self) -> None:
         """Let go of the target without minding whether it is complete."""
         if not self._closed:
             self._closed = True
-            try:
+            with contextlib.suppress(Exception):
                 self._out.close()
-            except Exception:
-                pass
 
     def __enter__(self) -> OutputMux:
         return self
@@ -213,6 +222,55 @@ class OutputMux:
             self.abort()
 
 
-def _said(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text)
+def named_layout(stream: AudioStream) -> str:
+    """The channel layout of a sound stream, FFmpeg's usual one where the source names none."""
+    layout = stream.codec_context.layout
+    if "channels" not in layout.name:
+        return layout.name
+    return _USUAL_LAYOUTS.get(layout.nb_channels, layout.name)
+
+
+_USUAL_LAYOUTS = dict(
+    enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), start=1)
+)
+
+
+def said(error: BaseException) -> str:
+    """What an error of FFmpeg or the system says, without its number and class."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
+
+
+class Nowhere:
+    """A file that keeps nothing, to try what a container accepts."""
+
+    name = "a trial"
+
+    def __init__(self) -> None:
+        self._position = 0
+        self._end = 0
+
+    def write(self, data: bytes) -> int:
+        self._position += len(data)
+        self._end = max(self._end, self._position)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self._end)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def accepts(muxer: str, stream: Stream) -> bool:
+    """Whether a container takes this very stream, found by beginning one that is not kept."""
+    try:
+        mux = OutputMux(Nowhere(), muxer)
+        try:
+            mux.add_copied(stream)
+            mux.start()
+        finally:
+            mux.abort()
+    except (OutputError, ValueError, av.error.FFmpegError):
+        return False
+    return True

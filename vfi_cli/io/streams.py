@@ -8,19 +8,18 @@ packets is :mod:`vfi_cli.io.copier`'s and :mod:`vfi_cli.io.mux`'s work.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Protocol
 
 import av
-import av.error
-from av.stream import Disposition, Stream
+from av.stream import Discard, Disposition, Stream
 
-from vfi_cli.errors import InputError
 from vfi_cli.io import containers
 from vfi_cli.io.containers import Container
+from vfi_cli.io.mux import accepts
+from vfi_cli.io.source import open_input
 
 Kind = Literal["audio", "subtitle", "data", "attachment", "cover", "video"]
 Action = Literal["copy", "convert", "drop"]
@@ -39,6 +38,8 @@ class Source(Protocol):
     def path(self) -> str: ...
     @property
     def stream_index(self) -> int: ...
+    @property
+    def display_matrix(self) -> tuple[int, ...] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,23 +168,19 @@ def plan_streams(
     stretch = Fraction(stretch)
     if stretch != 1 and audio == "copy":
         audio = "drop"
-    try:
-        source = av.open(os.fspath(info.path), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{info.path}: cannot be read ({error})") from error
-    with source:
+    with open_input(info.path) as source:
         picture = source.streams[info.stream_index]
         items = tuple(
             _decide(stream, container, audio, stretch)
             for stream in source.streams
-            if stream.index != info.stream_index
+            if stream.index != info.stream_index and not _is_chapter_track(stream)
         )
         chapters = source.chapters()
         tags, lost_tags = _file_tags(source.metadata, container)
         origin = begin if begin is not None else _origin(source.streams, picture)
         times = TimeMap(origin, stretch, begin, end)
         kept_chapters = len(map_chapters(chapters, times)) if container.chapters else 0
-        matrix = _display_matrix(source, picture)
+        matrix = info.display_matrix
         notes = []
         if chapters and not container.chapters:
             notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
@@ -266,6 +263,14 @@ def _kind(stream: Stream) -> Kind:
     return "data"
 
 
+def _is_chapter_track(stream: Stream) -> bool:
+    """QuickTime's text track of chapter titles; they come as chapters already.
+
+    FFmpeg's demuxer marks it as of no interest by itself.
+    """
+    return stream.type == "data" and stream.discard == Discard.all
+
+
 def _decide(
     stream: Stream, container: Container, audio: AudioMode, stretch: Fraction
 ) -> StreamItem:
@@ -308,10 +313,10 @@ def _fate(
     if kind == "audio":
         return _audio_fate(stream, codec, container, audio, stretch)
     if kind == "subtitle":
-        return _subtitle_fate(codec, container)
+        return _subtitle_fate(stream, codec, container)
     if stretch != 1:
         return "drop", "", "data that is tied to the source's clock cannot be stretched"
-    if not codec or not containers.holds_codec(container.name, codec):
+    if not codec or not _holds(container, stream, codec):
         return "drop", "", cannot
     return "copy", codec, ""
 
@@ -322,7 +327,7 @@ def _audio_fate(
     if audio == "drop":
         why = "the picture is stretched in time" if stretch != 1 else "asked for"
         return "drop", "", why
-    held = containers.holds_codec(container.name, codec)
+    held = _holds(container, stream, codec)
     if audio == "stretch" and stretch != 1:
         encoder = _audio_encoder(stream, codec, container, held)
         return "convert", encoder, f"stretched {float(stretch):g} times at the same pitch"
@@ -345,6 +350,10 @@ def _audio_encoder(stream: Stream, codec: str, container: Container, held: bool)
     return encoder
 
 
+def _holds(container: Container, stream: Stream, codec: str) -> bool:
+    return containers.holds_codec(container.name, codec) and accepts(container.name, stream)
+
+
 def _is_encoder(name: str) -> bool:
     try:
         av.Codec(name, "w")
@@ -354,8 +363,8 @@ def _is_encoder(name: str) -> bool:
     return name not in ("dts", "dca", "truehd", "mlp", "vorbis", "opus", "sonic", "s302m")
 
 
-def _subtitle_fate(codec: str, container: Container) -> tuple[Action, str, str]:
-    if containers.holds_codec(container.name, codec):
+def _subtitle_fate(stream: Stream, codec: str, container: Container) -> tuple[Action, str, str]:
+    if _holds(container, stream, codec):
         return "copy", codec, ""
     target = containers.SUBTITLE_TARGET.get(container.name)
     if target is None or codec not in containers.TEXT_SUBTITLES:
@@ -386,17 +395,3 @@ def _file_tags(tags: Mapping[str, str], container: Container) -> tuple[dict[str,
         lost = [k for k in kept if k not in ("service_name", "service_provider")]
         return {k: v for k, v in kept.items() if k not in lost}, ", ".join(sorted(lost))
     return kept, ""
-
-
-def _display_matrix(source: av.container.InputContainer, picture: Stream) -> tuple[int, ...] | None:
-    """The picture's display matrix (nine 32-bit values) from its first decoded frame."""
-    try:
-        frame = next(iter(source.decode(picture)))
-        data = frame.side_data.get("DISPLAYMATRIX")
-    except (StopIteration, av.error.FFmpegError):
-        return None
-    if data is None:
-        return None
-    values = tuple(memoryview(bytes(data)).cast("i").tolist())
-    upright = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
-    return None if values == upright else values

@@ -1,0 +1,266 @@
+"""Reads a finished output back and compares it with what was promised."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import av.error
+from av.container import InputContainer
+from av.stream import Discard, Disposition, Stream
+
+from vfi_cli.errors import OutputError
+from vfi_cli.io.copier import Sent
+from vfi_cli.io.mux import said
+from vfi_cli.io.streams import StreamItem, StreamPlan, codec_name
+
+
+@dataclass(frozen=True)
+class VerifiedOutput:
+    """What was read back from the finished file."""
+
+    frames: int
+    fps: Fraction
+    start: Fraction  # of the picture, seconds
+    duration: Fraction  # of the picture, seconds
+    streams: tuple[str, ...]  # one line for each stream
+    size: int  # bytes
+
+
+class MismatchError(Exception):
+    """The output does not agree with the plan; the text says where."""
+
+
+@dataclass
+class _Seen:
+    packets: int = 0
+    bytes: int = 0
+    first: Fraction | None = None
+
+
+def verify_output(
+    output: str | os.PathLike[str],
+    *,
+    frames: int,
+    grid_fps: Fraction,
+    start: Fraction,
+    stream_plan: StreamPlan,
+    sent: Mapping[int, Sent],
+    lost: Collection[StreamItem] = (),
+) -> VerifiedOutput:
+    """Compare a finished file with the plan: frames and their times, streams, the picture's ends.
+
+    ``start`` is the source time of frame 0; ``sent`` and ``lost`` are what the join reported.
+    Raises OutputError that names the first disagreement.
+    """
+    path = os.fspath(output)
+    try:
+        return _verify(path, frames, grid_fps, start, stream_plan, sent, lost)
+    except MismatchError as mismatch:
+        raise OutputError(f"{path}: the finished file is wrong: {mismatch}") from mismatch
+    except (av.error.FFmpegError, OSError) as error:
+        raise OutputError(f"{path}: the finished file cannot be read ({said(error)})") from error
+
+
+def _verify(
+    path: str,
+    frames: int,
+    fps: Fraction,
+    start: Fraction,
+    plan: StreamPlan,
+    sent: Mapping[int, Sent],
+    lost: Collection[StreamItem],
+) -> VerifiedOutput:
+    missing = {item.index for item in lost}
+    promised = [i for i in plan.items if i.action != "drop" and i.index not in missing]
+    with _open(path) as file:
+        picture, pairs = _match(file, promised)
+        stamps, last_key, seen = _read(file, picture)
+        assert picture.time_base is not None
+        begin = _check_grid(
+            stamps, picture.time_base, frames, fps, plan.time_map.output(start), plan
+        )
+        _check_duration(file, picture, begin + frames / fps, fps, plan)
+        for item, stream in pairs:
+            _check_stream(item, stream, plan)
+            if item.index in sent and item.kind not in ("attachment", "cover"):
+                one = seen[stream.index]
+                _check_packets(item, stream, one, sent[item.index], plan)
+                expected = sent[item.index].first
+                if plan.container.offsets and expected is not None and one.first is not None:
+                    assert stream.time_base is not None
+                    off = (one.first - begin) - (expected - plan.time_map.output(start))
+                    if abs(off) > stream.time_base + picture.time_base + Fraction(1, 48000):
+                        raise MismatchError(
+                            f"{item.label} lies {float(off) * 1000:+.1f} ms off the picture"
+                        )
+        if len(file.chapters()) != plan.chapters:
+            raise MismatchError(f"{len(file.chapters())} chapters instead of {plan.chapters}")
+        lines = tuple(f"{s.type} {codec_name(s)}".rstrip() for s in file.streams)
+        index = picture.index
+    _decode_ends(path, index, last_key, max(stamps))
+    return VerifiedOutput(
+        frames=frames,
+        fps=fps,
+        start=begin,
+        duration=frames / fps,
+        streams=lines,
+        size=os.stat(path).st_size,
+    )
+
+
+def _open(path: str) -> InputContainer:
+    return av.open("file:" + path, metadata_errors="replace")
+
+
+def _match(
+    file: InputContainer, promised: list[StreamItem]
+) -> tuple[Stream, list[tuple[StreamItem, Stream]]]:
+    """(the picture, (plan item, output stream) pairs), matched by kind and order."""
+    kinds: dict[str, list[Stream]] = {}
+    picture: Stream | None = None
+    for stream in file.streams:
+        kind: str = stream.type
+        if kind == "video":
+            if stream.disposition & Disposition.attached_pic:
+                kind = "cover"
+            elif picture is None:
+                picture = stream
+                continue
+        kinds.setdefault(kind, []).append(stream)
+    if picture is None:
+        raise MismatchError("it holds no picture")
+    pairs = []
+    for item in promised:
+        left = kinds.get(item.kind, [])
+        if not left:
+            raise MismatchError(f"{item.label} is missing")
+        pairs.append((item, left.pop(0)))
+    return picture, pairs
+
+
+def _read(file: InputContainer, picture: Stream) -> tuple[array[int], int, dict[int, _Seen]]:
+    """(times of the frames in decoding order, time of the last keyframe, sums of all streams)."""
+    stamps = array("q")
+    last_key: int | None = None
+    seen = {stream.index: _Seen() for stream in file.streams}
+    for packet in file.demux():
+        if packet.size == 0:
+            continue
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if packet.stream_index == picture.index:
+            if stamp is None:
+                raise MismatchError("a frame has no time")
+            stamps.append(stamp)
+            if packet.is_keyframe:
+                last_key = stamp
+        # MP4 fills the gaps between texts with empty ones, two bytes of length each.
+        elif packet.size > 2 or packet.stream.type != "subtitle":
+            one = seen[packet.stream_index]
+            one.packets += 1
+            one.bytes += packet.size
+            if one.first is None and stamp is not None:
+                one.first = stamp * packet.time_base
+    if last_key is None:
+        raise MismatchError("its picture has no keyframe")
+    return stamps, last_key, seen
+
+
+def _check_grid(
+    stamps: array[int],
+    tick: Fraction,
+    frames: int,
+    fps: Fraction,
+    start: Fraction,
+    plan: StreamPlan,
+) -> Fraction:
+    """The time of the first frame. Each must stand on the grid within the container's rounding."""
+    if len(stamps) != frames:
+        raise MismatchError(f"it holds {len(stamps)} frames instead of {frames}")
+    times = sorted(stamps)
+    # These containers shift all streams together, or know no start at all.
+    floating = plan.muxer in ("mpegts", "nut") or not plan.container.offsets
+    begin = times[0] * tick if floating else start
+    for k, stamp in enumerate(times):
+        if abs(stamp * tick - begin - k / fps) > tick:
+            raise MismatchError(
+                f"frame {k} stands at {float(stamp * tick):.6f} s instead of "
+                f"{float(begin + k / fps):.6f} s"
+            )
+    return begin
+
+
+def _check_duration(
+    file: InputContainer, picture: Stream, end: Fraction, fps: Fraction, plan: StreamPlan
+) -> None:
+    """What the header says must not be shorter than the picture, nor the picture's own longer."""
+    del plan
+    if picture.duration is not None and picture.time_base is not None:
+        stated = ((picture.start_time or 0) + picture.duration) * picture.time_base
+        if abs(stated - end) > max(1 / fps, 2 * picture.time_base) + Fraction(1, 1000):
+            raise MismatchError(
+                f"its header says the picture ends at {float(stated):.3f} s instead of "
+                f"{float(end):.3f} s"
+            )
+
+
+def _check_stream(item: StreamItem, stream: Stream, plan: StreamPlan) -> None:
+    """Codec, language and dispositions of one stream."""
+    if item.action == "copy" and item.codec and codec_name(stream) != item.codec:
+        raise MismatchError(f"{item.label} was read back as {codec_name(stream) or 'nothing'}")
+    if item.kind not in ("audio", "subtitle"):
+        return
+    if (
+        plan.container.languages
+        and item.language not in ("", "und")
+        and stream.language != item.language
+    ):
+        raise MismatchError(f"{item.label} has the language {stream.language}")
+    kept = item.disposition & plan.container.dispositions
+    if kept & ~int(stream.disposition):
+        raise MismatchError(
+            f"{item.label} has lost {Disposition(kept & ~int(stream.disposition))!r}"
+        )
+
+
+def _check_packets(
+    item: StreamItem, stream: Stream, seen: _Seen, sent: Sent, plan: StreamPlan
+) -> None:
+    """As many packets came out as went in; raw sound is cut anew by readers, so bytes count."""
+    if item.target.startswith("pcm_"):
+        if seen.bytes != sent.bytes:
+            raise MismatchError(
+                f"{item.label} has {seen.bytes} bytes of sound instead of {sent.bytes}"
+            )
+    elif seen.packets != sent.packets:
+        raise MismatchError(f"{item.label} has {seen.packets} packets instead of {sent.packets}")
+
+
+def _decode_ends(path: str, index: int, last_key: int, last: int) -> None:
+    """Decode the first frame, and from the last keyframe to the last frame."""
+    with _open(path) as file:
+        if next(iter(file.decode(file.streams[index])), None) is None:
+            raise MismatchError("its first frame cannot be decoded")
+    # Seeking is inexact in some containers: begin earlier until the last frame comes.
+    for back in (0, 10, None):
+        with _open(path) as file:
+            stream = file.streams[index]
+            for other in file.streams:
+                if other.index != index:
+                    other.discard = Discard.all
+            if back is not None:
+                assert stream.time_base is not None
+                try:
+                    file.seek(last_key - round(back / stream.time_base), stream=stream)
+                except av.error.FFmpegError:
+                    continue
+            final = None
+            for frame in file.decode(stream):
+                final = frame
+            if final is not None and (final.pts is None or final.pts >= last or back is None):
+                return
+    raise MismatchError("its last frame cannot be decoded")
