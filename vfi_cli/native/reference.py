@@ -32,15 +32,14 @@ def backwarp(input: Tensor, flow: Tensor, padding_mode: str, align_corners: bool
     if input.numel() == 0:
         return input + flow.sum().to(input.dtype)
     axes = []
-    for position, size in zip(_positions(flow, dtype), input.shape[:1:-1], strict=True):
-        if not align_corners:
-            position = position * (size / max(size - 1, 1)) - 0.5
+    for target, size in zip(_positions(flow, dtype), input.shape[:1:-1], strict=True):
+        position = target if align_corners else target * (size / max(size - 1, 1)) - 0.5
         # Far outside is as good as infinitely far, and has weights that are numbers: those of
         # an infinite coordinate are NaN, and NaN times the padding's 0 is NaN.
-        position = position.nan_to_num(nan=-8.0).clamp(-8.0, size + 7.0)
+        near = position.nan_to_num(nan=-8.0).clamp(-8.0, size + 7.0)
         # Normalised for align_corners=False, which unlike the other convention can name
         # positions of an axis of one pixel.
-        axes.append((2 * position + 1) / size - 1)
+        axes.append((2 * near + 1) / size - 1)
     grid = torch.stack(axes, dim=-1)
     warped = F.grid_sample(input.to(dtype), grid, "bilinear", padding_mode, align_corners=False)
     return warped.to(input.dtype)

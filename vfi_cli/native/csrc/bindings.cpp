@@ -1,0 +1,26 @@
+// The operators' schemas, once for all devices. Their kernels are registered by cpu/ops.cpp and
+// cuda/ops.cu, their fake kernels and derivatives beside the public functions in ops.py.
+//
+// The pictures' semantics are documented there too. The derivatives are operators of their own,
+// so that a gradient which nobody asked for is not computed.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(vfi, m) {
+  m.def("backwarp(Tensor input, Tensor flow, bool border, bool align_corners) -> Tensor");
+  m.def(
+      "backwarp_input_grad(Tensor grad, Tensor flow, bool border, bool align_corners, "
+      "bool channels_last) -> Tensor");
+  m.def(
+      "backwarp_flow_grad(Tensor grad, Tensor input, Tensor flow, bool border, "
+      "bool align_corners) -> Tensor");
+
+  m.def("splat(Tensor input, Tensor flow, bool gaussian) -> (Tensor, Tensor)");
+  m.def("splat_input_grad(Tensor grad, Tensor flow, bool gaussian) -> Tensor");
+  m.def(
+      "splat_flow_grad(Tensor grad, Tensor weight_grad, Tensor input, Tensor flow, "
+      "bool gaussian) -> Tensor");
+
+  m.def("correlation(Tensor a, Tensor b, int max_displacement) -> Tensor");
+  m.def(
+      "correlation_grad(Tensor grad, Tensor other, int max_displacement, bool second) -> Tensor");
+}

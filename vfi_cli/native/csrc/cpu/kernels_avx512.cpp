@@ -1,0 +1,24 @@
+// The kernels for processors with AVX-512 (Skylake servers, Zen 4 and later). The headers of the system come before the
+// pragma, so that no inline function of theirs is compiled for these instructions.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+
+#if defined(__clang__)
+#pragma clang attribute push( \
+    __attribute__((target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl"))), apply_to = function)
+#else
+#pragma GCC target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")
+#endif
+
+#define VFI_KERNELS kAvx512Kernels
+#define VFI_KERNELS_NAME "avx512"
+#include "kernels_impl.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+
+#endif

@@ -1,0 +1,466 @@
+// The bodies of the CPU kernels. Included once by each kernels_*.cpp, which names the set
+// (VFI_KERNELS) and says for which instructions the compiler may write; hence no include of
+// anything that has inline functions of its own, and everything in an unnamed namespace.
+#pragma once
+
+#include "kernels.h"
+#include "numbers.h"
+
+namespace vfi {
+namespace {
+
+#if defined(_MSC_VER)
+#define VFI_RESTRICT __restrict
+#else
+#define VFI_RESTRICT __restrict__
+#endif
+
+constexpr int64_t kTile = 128;  // pixels whose neighbours are worked out together
+
+template <typename T>
+inline const T* at(const View& view, int64_t batch, int64_t y, int64_t x) {
+  return static_cast<const T*>(view.data) + batch * view.batch_stride + y * view.y_stride +
+         x * view.x_stride;
+}
+
+template <typename F, typename A>
+inline void load_strided(const void* from, int64_t offset, int64_t stride, int64_t n,
+                         A* VFI_RESTRICT to) {
+  const F* p = static_cast<const F*>(from) + offset;
+  if (stride == 1) {
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<A>(load(p[i]));
+  } else {
+    for (int64_t i = 0; i < n; ++i) to[i] = static_cast<A>(load(p[i * stride]));
+  }
+}
+
+template <typename A>
+inline void load_row(DType dtype, const void* from, int64_t offset, int64_t stride, int64_t n,
+                     A* to) {
+  switch (dtype) {
+    case DType::float32: return load_strided<float>(from, offset, stride, n, to);
+    case DType::bfloat16: return load_strided<BFloat16>(from, offset, stride, n, to);
+    case DType::float16: return load_strided<Half>(from, offset, stride, n, to);
+    case DType::float64: return load_strided<double>(from, offset, stride, n, to);
+  }
+}
+
+// The neighbours of a run of pixels of one row, as arrays.
+template <typename A>
+struct Tile {
+  int32_t x[kTile], y[kTile];
+  A x0[kTile], x1[kTile], y0[kTile], y1[kTile];
+};
+
+template <typename A>
+struct Slopes {
+  A x0[kTile], x1[kTile], y0[kTile], y1[kTile];
+};
+
+template <typename A>
+struct Axes {
+  explicit Axes(const Sampler& s)
+      : x(make_axis<A>(s.width, s)), y(make_axis<A>(s.height, s)) {}
+  Axis<A> x, y;
+};
+
+template <bool gaussian, bool with_slopes, typename A>
+inline void fill_tile(const Sampler& s, const Axes<A>& axes, int64_t batch, int64_t row,
+                      int64_t column, int64_t n, Tile<A>& tile, Slopes<A>* slopes) {
+  A u[kTile], v[kTile];
+  const View& flow = s.flow;
+  const int64_t offset =
+      batch * flow.batch_stride + row * flow.y_stride + column * flow.x_stride;
+  load_row(s.flow_dtype, flow.data, offset, flow.x_stride, n, u);
+  load_row(s.flow_dtype, flow.data, offset + flow.channel_stride, flow.x_stride, n, v);
+  const Axis<A> axis_x = axes.x, axis_y = axes.y;
+  const int32_t first = static_cast<int32_t>(column);
+  const A base_y = static_cast<A>(row);
+  for (int32_t i = 0; i < static_cast<int32_t>(n); ++i) {
+    const auto nx = neighbours_at<gaussian>(static_cast<A>(first + i) + u[i], axis_x);
+    tile.x[i] = nx.first;
+    tile.x0[i] = nx.weight0;
+    tile.x1[i] = nx.weight1;
+    if (with_slopes) {
+      slopes->x0[i] = nx.slope0;
+      slopes->x1[i] = nx.slope1;
+    }
+  }
+  for (int32_t i = 0; i < static_cast<int32_t>(n); ++i) {
+    const auto ny = neighbours_at<gaussian>(base_y + v[i], axis_y);
+    tile.y[i] = ny.first;
+    tile.y0[i] = ny.weight0;
+    tile.y1[i] = ny.weight1;
+    if (with_slopes) {
+      slopes->y0[i] = ny.slope0;
+      slopes->y1[i] = ny.slope1;
+    }
+  }
+}
+
+template <typename A>
+inline void fill_tile(const Sampler& s, const Axes<A>& axes, int64_t batch, int64_t row,
+                      int64_t column, int64_t n, Tile<A>& tile) {
+  if (s.gaussian) {
+    fill_tile<true, false, A>(s, axes, batch, row, column, n, tile, nullptr);
+  } else {
+    fill_tile<false, false, A>(s, axes, batch, row, column, n, tile, nullptr);
+  }
+}
+
+// How far apart the two neighbours are: not at all along an axis of one pixel, where the second
+// has no weight but is read.
+inline int64_t step(int64_t size, int64_t stride) { return size > 1 ? stride : 0; }
+
+// ---------------------------------------------------------------------------- gather
+
+// ``count`` channels of one pixel, for a count that the compiler knows.
+template <int count, typename T, typename A>
+inline void mix(const T* VFI_RESTRICT top, const T* VFI_RESTRICT bottom, int64_t dx, A w00, A w01,
+                A w10, A w11, T* VFI_RESTRICT out) {
+  A sum[count];
+  for (int c = 0; c < count; ++c) {
+    sum[c] = w00 * load(top[c]) + w01 * load(top[c + dx]) + w10 * load(bottom[c]) +
+             w11 * load(bottom[c + dx]);
+  }
+  for (int c = 0; c < count; ++c) store(out + c, sum[c]);
+}
+
+// Channels that lie side by side. Where neither reading nor writing a little beyond the last
+// channel does harm (what is written there is written again by the next pixel), ``whole`` lets
+// the rest of the channels be done as a block of four.
+template <typename T, typename A>
+inline void mix_pixel(int64_t channels, bool whole, const T* top, const T* bottom, int64_t dx,
+                      A w00, A w01, A w10, A w11, T* out) {
+  int64_t c = 0;
+  for (; c + 16 <= channels; c += 16) {
+    mix<16>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
+  }
+  for (; c + 4 <= channels || (whole && c < channels); c += 4) {
+    mix<4>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
+  }
+  for (; c < channels; ++c) mix<1>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
+}
+
+template <typename T>
+void gather_as(const Sampler& s, const View& image, int64_t extent, const View& out,
+               int64_t begin, int64_t end) {
+  using A = typename Compute<T>::type;
+  const Axes<A> axes(s);
+  const int64_t dx = step(s.width, image.x_stride), dy = step(s.height, image.y_stride);
+  const bool interleaved = image.channel_stride == 1 && out.channel_stride == 1;
+  const int64_t rounded = (s.channels + 3) / 4 * 4;
+  Tile<A> tile;
+  int64_t base[kTile];
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / s.height, y = row % s.height;
+    const T* image_start = at<T>(image, batch, 0, 0);
+    T* out_row = const_cast<T*>(at<T>(out, batch, y, 0));
+    for (int64_t x = 0; x < s.width; x += kTile) {
+      const int64_t n = s.width - x < kTile ? s.width - x : kTile;
+      fill_tile(s, axes, batch, y, x, n, tile);
+      for (int64_t i = 0; i < n; ++i) {
+        base[i] = tile.y[i] * image.y_stride + tile.x[i] * image.x_stride;
+      }
+      if (interleaved) {
+        T* to = out_row + x * out.x_stride;
+        for (int64_t i = 0; i < n; ++i, to += out.x_stride) {
+          const T* top = image_start + base[i];
+          const bool whole =
+              x + i + 1 < s.width && base[i] + dx + dy + rounded <= extent;
+          mix_pixel(s.channels, whole, top, top + dy, dx, tile.y0[i] * tile.x0[i],
+                    tile.y0[i] * tile.x1[i], tile.y1[i] * tile.x0[i], tile.y1[i] * tile.x1[i],
+                    to);
+        }
+        continue;
+      }
+      for (int64_t c = 0; c < s.channels; ++c) {
+        const T* plane = image_start + c * image.channel_stride;
+        T* to = out_row + c * out.channel_stride + x * out.x_stride;
+        for (int64_t i = 0; i < n; ++i) {
+          const T* top = plane + base[i];
+          const T* bottom = top + dy;
+          const A above = tile.x0[i] * load(top[0]) + tile.x1[i] * load(top[dx]);
+          const A below = tile.x0[i] * load(bottom[0]) + tile.x1[i] * load(bottom[dx]);
+          store(to + i * out.x_stride, tile.y0[i] * above + tile.y1[i] * below);
+        }
+      }
+    }
+  }
+}
+
+// --------------------------------------------------------------------------- scatter
+
+template <typename T>
+void scatter_as(const Sampler& s, DType dtype, const View& values, const View& sums,
+                const View& weights, int64_t batch, int64_t first, int64_t last) {
+  using A = typename Compute<T>::type;
+  const Axes<A> axes(s);
+  Tile<A> tile;
+  A value[kTile];
+  int64_t base[kTile];
+  for (int64_t y = 0; y < s.height; ++y) {
+    for (int64_t x = 0; x < s.width; x += kTile) {
+      const int64_t n = s.width - x < kTile ? s.width - x : kTile;
+      fill_tile(s, axes, batch, y, x, n, tile);
+      for (int64_t c = first; c < last; ++c) {
+        const bool counting = c == s.channels;
+        const View& to = counting ? weights : sums;
+        if (counting) {
+          for (int64_t i = 0; i < n; ++i) value[i] = A(1);
+        } else {
+          load_row(dtype, values.data,
+                   batch * values.batch_stride + c * values.channel_stride +
+                       y * values.y_stride + x * values.x_stride,
+                   values.x_stride, n, value);
+        }
+        for (int64_t i = 0; i < n; ++i) {
+          base[i] = tile.y[i] * to.y_stride + tile.x[i] * to.x_stride;
+        }
+        A* plane = const_cast<A*>(at<A>(to, batch, 0, 0)) +
+                   (counting ? 0 : c * to.channel_stride);
+        const int64_t dx = step(s.width, to.x_stride), dy = step(s.height, to.y_stride);
+        for (int64_t i = 0; i < n; ++i) {
+          A* top = plane + base[i];
+          A* bottom = top + dy;
+          const A above = tile.y0[i] * value[i], below = tile.y1[i] * value[i];
+          // A weight of 0 stands for a neighbour outside: NaN times 0 must not get in.
+          if (tile.y0[i] != A(0)) {
+            if (tile.x0[i] != A(0)) top[0] += tile.x0[i] * above;
+            if (tile.x1[i] != A(0)) top[dx] += tile.x1[i] * above;
+          }
+          if (tile.y1[i] != A(0)) {
+            if (tile.x0[i] != A(0)) bottom[0] += tile.x0[i] * below;
+            if (tile.x1[i] != A(0)) bottom[dx] += tile.x1[i] * below;
+          }
+        }
+      }
+    }
+  }
+}
+
+// ------------------------------------------------------------------------ flow_slope
+
+template <typename T, typename A>
+inline void add_slopes(const T* image, int64_t dx, int64_t dy, int64_t n, const int64_t* base,
+                       const A* value, const Tile<A>& tile, const Slopes<A>& slopes,
+                       A* VFI_RESTRICT gx, A* VFI_RESTRICT gy) {
+  for (int64_t i = 0; i < n; ++i) {
+    const T* top = image + base[i];
+    const T* bottom = top + dy;
+    const A v00 = load(top[0]), v01 = load(top[dx]);
+    const A v10 = load(bottom[0]), v11 = load(bottom[dx]);
+    gx[i] += value[i] * (tile.y0[i] * (slopes.x0[i] * v00 + slopes.x1[i] * v01) +
+                         tile.y1[i] * (slopes.x0[i] * v10 + slopes.x1[i] * v11));
+    gy[i] += value[i] * (slopes.y0[i] * (tile.x0[i] * v00 + tile.x1[i] * v01) +
+                         slopes.y1[i] * (tile.x0[i] * v10 + tile.x1[i] * v11));
+  }
+}
+
+template <typename T>
+void flow_slope_as(const Sampler& s, DType dtype, const View& image, const View& plane,
+                   const View& values, const View& slope, int64_t begin, int64_t end) {
+  using A = typename Compute<T>::type;
+  const Axes<A> axes(s);
+  Tile<A> tile;
+  Slopes<A> slopes;
+  A value[kTile], gx[kTile], gy[kTile];
+  int64_t base[kTile];
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / s.height, y = row % s.height;
+    for (int64_t x = 0; x < s.width; x += kTile) {
+      const int64_t n = s.width - x < kTile ? s.width - x : kTile;
+      if (s.gaussian) {
+        fill_tile<true, true, A>(s, axes, batch, y, x, n, tile, &slopes);
+      } else {
+        fill_tile<false, true, A>(s, axes, batch, y, x, n, tile, &slopes);
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        gx[i] = gy[i] = A(0);
+        base[i] = tile.y[i] * image.y_stride + tile.x[i] * image.x_stride;
+      }
+      for (int64_t c = 0; c < s.channels; ++c) {
+        load_row(dtype, values.data,
+                 batch * values.batch_stride + c * values.channel_stride + y * values.y_stride +
+                     x * values.x_stride,
+                 values.x_stride, n, value);
+        add_slopes(at<T>(image, batch, 0, 0) + c * image.channel_stride,
+                   step(s.width, image.x_stride), step(s.height, image.y_stride), n, base, value,
+                   tile, slopes, gx, gy);
+      }
+      if (plane.data) {
+        for (int64_t i = 0; i < n; ++i) {
+          value[i] = A(1);
+          base[i] = tile.y[i] * plane.y_stride + tile.x[i] * plane.x_stride;
+        }
+        add_slopes(at<T>(plane, batch, 0, 0), step(s.width, plane.x_stride),
+                   step(s.height, plane.y_stride), n, base, value, tile, slopes, gx, gy);
+      }
+      A* to = const_cast<A*>(at<A>(slope, batch, y, x));
+      for (int64_t i = 0; i < n; ++i) {
+        to[i * slope.x_stride] = gx[i];
+        to[i * slope.x_stride + slope.channel_stride] = gy[i];
+      }
+    }
+  }
+}
+
+// ----------------------------------------------------------------------- correlation
+
+constexpr int kLanes = 16;   // pixels of a row that are summed together
+constexpr int kShifts = 9;   // displacements along x that share the loads of ``a``
+
+// One strip of pixels against ``shifts`` displacements: the sums stay in registers.
+template <int shifts, typename A>
+inline void correlate_strip(int64_t channels, const A* a, int64_t a_plane, const A* b,
+                            int64_t b_plane, A scale, A (*VFI_RESTRICT sums)[kLanes]) {
+  A acc[shifts][kLanes] = {};
+  for (int64_t c = 0; c < channels; ++c, a += a_plane, b += b_plane) {
+#pragma GCC unroll 9
+    for (int j = 0; j < shifts; ++j) {
+      for (int i = 0; i < kLanes; ++i) acc[j][i] += a[i] * b[i + j];
+    }
+  }
+  for (int j = 0; j < shifts; ++j) {
+    for (int i = 0; i < kLanes; ++i) sums[j][i] = acc[j][i] * scale;
+  }
+}
+
+template <typename A>
+void correlate_as(const Correlation& p, const A* a, const A* b, A* out, int64_t begin,
+                  int64_t end) {
+  const int64_t side = 2 * p.radius + 1, plane = p.height * p.width;
+  const int64_t padded_width = p.width + 2 * p.radius;
+  const int64_t padded_plane = (p.height + 2 * p.radius) * padded_width;
+  const A scale = A(1) / static_cast<A>(p.channels);
+  A sums[kShifts][kLanes];
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / p.height, y = row % p.height;
+    const A* a_row = a + batch * p.channels * plane + y * p.width;
+    const A* b_row = b + batch * p.channels * padded_plane + y * padded_width;
+    A* out_row = out + batch * side * side * plane + y * p.width;
+    for (int64_t x = 0; x < p.width; x += kLanes) {
+      const int64_t n = p.width - x < kLanes ? p.width - x : kLanes;
+      for (int64_t dy = 0; dy < side; ++dy) {
+        for (int64_t dx = 0; dx < side; dx += kShifts) {
+          const int64_t shifts = side - dx < kShifts ? side - dx : kShifts;
+          const A* from = b_row + dy * padded_width + x + dx;
+          if (shifts == kShifts && n == kLanes) {
+            correlate_strip<kShifts>(p.channels, a_row + x, plane, from, padded_plane, scale,
+                                     sums);
+          } else {
+            for (int64_t j = 0; j < shifts; ++j) {
+              for (int64_t i = 0; i < n; ++i) sums[j][i] = A(0);
+              for (int64_t c = 0; c < p.channels; ++c) {
+                const A* a_at = a_row + c * plane + x;
+                const A* b_at = from + c * padded_plane + j;
+                for (int64_t i = 0; i < n; ++i) sums[j][i] += a_at[i] * b_at[i];
+              }
+              for (int64_t i = 0; i < n; ++i) sums[j][i] *= scale;
+            }
+          }
+          for (int64_t j = 0; j < shifts; ++j) {
+            A* to = out_row + (dy * side + dx + j) * plane + x;
+            for (int64_t i = 0; i < n; ++i) to[i] = sums[j][i];
+          }
+        }
+      }
+    }
+  }
+}
+
+template <typename A>
+void correlate_grad_as(const Correlation& p, bool second, const A* grad, const A* other, A* out,
+                       int64_t begin, int64_t end) {
+  const int64_t side = 2 * p.radius + 1, plane = p.height * p.width;
+  const A scale = A(1) / static_cast<A>(p.channels);
+  for (int64_t index = begin; index < end; ++index) {
+    const A* maps = grad + index / p.channels * side * side * plane;
+    const A* there = other + index * plane;
+    for (int64_t y = 0; y < p.height; ++y) {
+      A* VFI_RESTRICT to = out + index * plane + y * p.width;
+      for (int64_t x = 0; x < p.width; ++x) to[x] = A(0);
+      for (int64_t j = 0; j < side; ++j) {
+        // b(x + d) met a(x): the derivative of a looks ahead by d, that of b looks back, at the
+        // gradient there.
+        const int64_t dy = second ? p.radius - j : j - p.radius;
+        if (y + dy < 0 || y + dy >= p.height) continue;
+        for (int64_t i = 0; i < side; ++i) {
+          const int64_t dx = second ? p.radius - i : i - p.radius;
+          const int64_t low = dx < 0 ? -dx : 0;
+          const int64_t high = dx > 0 ? p.width - dx : p.width;
+          const A* from = there + (y + dy) * p.width + dx;
+          const A* map = maps + (j * side + i) * plane +
+                         (second ? (y + dy) * p.width + dx : y * p.width);
+          for (int64_t x = low; x < high; ++x) to[x] += map[x] * from[x];
+        }
+      }
+      for (int64_t x = 0; x < p.width; ++x) to[x] *= scale;
+    }
+  }
+}
+
+// -------------------------------------------------------------------------- dispatch
+
+void gather(const Sampler& s, DType dtype, const View& image, int64_t extent, const View& out,
+            int64_t begin, int64_t end) {
+  switch (dtype) {
+    case DType::float32: return gather_as<float>(s, image, extent, out, begin, end);
+    case DType::bfloat16: return gather_as<BFloat16>(s, image, extent, out, begin, end);
+    case DType::float16: return gather_as<Half>(s, image, extent, out, begin, end);
+    case DType::float64: return gather_as<double>(s, image, extent, out, begin, end);
+  }
+}
+
+void scatter(const Sampler& s, DType dtype, const View& values, const View& sums,
+             const View& weights, int64_t batch, int64_t first, int64_t last) {
+  if (dtype == DType::float64) {
+    scatter_as<double>(s, dtype, values, sums, weights, batch, first, last);
+  } else {
+    scatter_as<float>(s, dtype, values, sums, weights, batch, first, last);
+  }
+}
+
+void flow_slope(const Sampler& s, DType dtype, const View& image, const View& plane,
+                const View& values, const View& slope, int64_t begin, int64_t end) {
+  switch (dtype) {
+    case DType::float32:
+      return flow_slope_as<float>(s, dtype, image, plane, values, slope, begin, end);
+    case DType::bfloat16:
+      return flow_slope_as<BFloat16>(s, dtype, image, plane, values, slope, begin, end);
+    case DType::float16:
+      return flow_slope_as<Half>(s, dtype, image, plane, values, slope, begin, end);
+    case DType::float64:
+      return flow_slope_as<double>(s, dtype, image, plane, values, slope, begin, end);
+  }
+}
+
+void correlate(const Correlation& p, DType dtype, const void* a, const void* b, void* out,
+               int64_t begin, int64_t end) {
+  if (dtype == DType::float64) {
+    correlate_as(p, static_cast<const double*>(a), static_cast<const double*>(b),
+                 static_cast<double*>(out), begin, end);
+  } else {
+    correlate_as(p, static_cast<const float*>(a), static_cast<const float*>(b),
+                 static_cast<float*>(out), begin, end);
+  }
+}
+
+void correlate_grad(const Correlation& p, DType dtype, bool second, const void* grad,
+                    const void* other, void* out, int64_t begin, int64_t end) {
+  if (dtype == DType::float64) {
+    correlate_grad_as(p, second, static_cast<const double*>(grad),
+                      static_cast<const double*>(other), static_cast<double*>(out), begin, end);
+  } else {
+    correlate_grad_as(p, second, static_cast<const float*>(grad),
+                      static_cast<const float*>(other), static_cast<float*>(out), begin, end);
+  }
+}
+
+}  // namespace
+
+extern const Kernels VFI_KERNELS;
+const Kernels VFI_KERNELS = {VFI_KERNELS_NAME, gather,    scatter,
+                             flow_slope,       correlate, correlate_grad};
+
+}  // namespace vfi

@@ -1,0 +1,89 @@
+// bfloat16 and float16 as storage: loads widen, stores round to the nearest.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace vfi {
+namespace {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+
+inline float load(float x) { return x; }
+inline double load(double x) { return x; }
+
+inline float load(BFloat16 x) {
+  const uint32_t bits = static_cast<uint32_t>(x.bits) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline void store(float* to, float x) { *to = x; }
+inline void store(double* to, double x) { *to = x; }
+
+inline void store(BFloat16* to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  to->bits = static_cast<uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
+}
+
+#if defined(__FLT16_MAX__)
+using Half = _Float16;
+inline float load(Half x) { return static_cast<float>(x); }
+inline void store(Half* to, float x) { *to = static_cast<Half>(x); }
+#else
+// A compiler without the type: by the fields of the number. 2^112 moves the exponent's bias.
+struct Half {
+  uint16_t bits;
+};
+inline float load(Half x) {
+  const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
+  float value;
+  std::memcpy(&value, &magnitude, sizeof value);
+  value *= 0x1p112f;
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits |= sign | ((x.bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0u);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+inline void store(Half* to, float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  bits &= 0x7fffffffu;
+  uint32_t half;
+  if (bits > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (bits >= 0x477ff000u) {  // rounds to infinity
+    half = 0x7c00u;
+  } else if (bits < 0x38800000u) {  // subnormal: let the adder align and round it
+    float shifted;
+    std::memcpy(&shifted, &bits, sizeof shifted);
+    shifted += 0.5f;
+    std::memcpy(&half, &shifted, sizeof half);
+    half -= 0x3f000000u;
+  } else {
+    half = (bits - 0x38000000u + 0xfffu + ((bits >> 13) & 1u)) >> 13;
+  }
+  to->bits = static_cast<uint16_t>(half | sign);
+}
+#endif
+
+// The type that sums and coordinates of T are computed in.
+template <typename T>
+struct Compute {
+  using type = float;
+};
+template <>
+struct Compute<double> {
+  using type = double;
+};
+
+}  // namespace
+}  // namespace vfi

@@ -1,0 +1,106 @@
+// What the operators of all devices need of tensors: checks, views, and new tensors.
+//
+// Written against torch's stable ABI, as everything here: one build serves every torch from the
+// version that the build targets (TORCH_TARGET_VERSION) on.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/MemoryFormat.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <limits>
+
+#include "stencil.h"
+
+namespace vfi {
+namespace {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline DType dtype_of(const Tensor& tensor, const char* name) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float: return DType::float32;
+    case ScalarType::BFloat16: return DType::bfloat16;
+    case ScalarType::Half: return DType::float16;
+    case ScalarType::Double: return DType::float64;
+    default: break;
+  }
+  STD_TORCH_CHECK(false, name, " must be float32, bfloat16, float16 or float64");
+}
+
+// The dtype of sums and coordinates.
+inline ScalarType compute_type(const Tensor& tensor) {
+  return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+inline View view_of(const Tensor& tensor) {
+  // const_data_ptr leaves a lazily cloned tensor shared; what is written to is always new.
+  return {const_cast<void*>(tensor.const_data_ptr()), tensor.stride(0), tensor.stride(1),
+          tensor.stride(2), tensor.stride(3)};
+}
+
+inline void check_picture(const Tensor& tensor, const char* name) {
+  STD_TORCH_CHECK(tensor.dim() == 4, name, " must have 4 dimensions, not ", tensor.dim());
+  dtype_of(tensor, name);
+  STD_TORCH_CHECK(tensor.size(2) < std::numeric_limits<int32_t>::max() &&
+                      tensor.size(3) < std::numeric_limits<int32_t>::max(),
+                  name, " is too large");
+}
+
+inline void check_alike(const Tensor& tensor, const Tensor& other, const char* name,
+                        const char* other_name) {
+  STD_TORCH_CHECK(tensor.device() == other.device(), name, " and ", other_name,
+                  " must be on one device");
+  STD_TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), name, " and ", other_name,
+                  " must have one dtype");
+  for (int64_t i = 0; i < 4; ++i) {
+    STD_TORCH_CHECK(tensor.size(i) == other.size(i), name, " and ", other_name,
+                    " must have one shape");
+  }
+}
+
+inline void check_flow(const Tensor& picture, const Tensor& flow) {
+  check_picture(flow, "flow");
+  STD_TORCH_CHECK(flow.device() == picture.device(), "flow must be on the picture's device");
+  STD_TORCH_CHECK(flow.size(0) == picture.size(0) && flow.size(1) == 2 &&
+                      flow.size(2) == picture.size(2) && flow.size(3) == picture.size(3),
+                  "flow must be (B, 2, H, W) for a picture of (B, C, H, W)");
+}
+
+inline Sampler make_sampler(const Tensor& picture, const Tensor& flow, bool gaussian, bool border,
+                            bool align_corners) {
+  return {picture.size(0), picture.size(1),      picture.size(2), picture.size(3), view_of(flow),
+          dtype_of(flow, "flow"), gaussian, border, align_corners};
+}
+
+// Channels side by side, also where the picture is a slice of more channels. ops.py has the same
+// rule for the fake tensors.
+inline bool is_channels_last(const Tensor& tensor) {
+  return tensor.size(1) > 1 && tensor.stride(1) == 1 && tensor.stride(3) >= tensor.size(1);
+}
+
+inline Tensor new_tensor(const Tensor& like, int64_t channels, ScalarType dtype,
+                         bool channels_last = false) {
+  const int64_t sizes[4] = {like.size(0), channels, like.size(2), like.size(3)};
+  return torch::stable::empty(
+      {sizes, 4}, dtype, torch::headeronly::Layout::Strided, like.device(), false,
+      channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+inline Tensor new_sums(const Tensor& like, int64_t channels, bool channels_last = false) {
+  Tensor sums = new_tensor(like, channels, compute_type(like), channels_last);
+  torch::stable::zero_(sums);
+  return sums;
+}
+
+inline Tensor to_dtype(const Tensor& tensor, ScalarType dtype) {
+  return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
+}
+
+}  // namespace
+}  // namespace vfi
