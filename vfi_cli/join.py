@@ -26,7 +26,7 @@ from vfi_cli.errors import OutputError
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
 from vfi_cli.io.mux import Nowhere, OutputMux, said
 from vfi_cli.io.readback import VerifiedOutput, verify_output
-from vfi_cli.io.source import open_input
+from vfi_cli.io.source import HdrInfo, open_input
 from vfi_cli.io.streams import Source, StreamItem, StreamPlan
 
 #: Time bases finer than this are rounded: MP4 counts in 32 bits a second.
@@ -36,6 +36,8 @@ _FINEST = 1_000_000
 class JoinSource(Source, Protocol):
     @property
     def sample_aspect_ratio(self) -> Fraction: ...
+    @property
+    def hdr(self) -> HdrInfo | None: ...
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def _write(
                 disposition=plan.video_disposition,
                 sample_aspect_ratio=info.sample_aspect_ratio or None,
                 display_matrix=plan.display_matrix,
+                hdr=info.hdr,
             )
 
         copier.add_streams(mux, info.stream_index, add_picture)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -12,10 +13,12 @@ import av
 import av.error
 from av.audio.stream import AudioStream
 from av.packet import Packet
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
+from vfi_cli.io import matroska, mp4_boxes
+from vfi_cli.io.source import HdrInfo
 
 #: Muxer options. Matroska would otherwise move every stream so that the first decoding time of a
 #: picture with B-frames is not negative; it stores no such time.
@@ -72,7 +75,12 @@ class OutputMux:
             raise OutputError(f"{self.name}: cannot be written ({said(error)})") from error
         self._out.metadata.update(tags or {})
         self._video: Stream | None = None
-        self._frame_duration = Fraction(0)
+        self._tags = dict(tags or {})
+        self._path = self.name if isinstance(target, str | os.PathLike) else None
+        self._track = 0  # number of the next stream that becomes a track
+        self._mp4 = mp4_boxes.Additions()
+        self._matroska: matroska.Additions | None = None
+        self._languages: dict[int, str] = {}
         self._streams: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
         self._closed = False
@@ -88,6 +96,7 @@ class OutputMux:
         disposition: int = 0,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: Sequence[int] | None = None,
+        hdr: HdrInfo | None = None,
     ) -> Stream:
         """The picture: packets coded as ``template``'s, one every 1 / fps seconds."""
         stream = self._out.add_stream_from_template(template, opaque=True)
@@ -100,10 +109,16 @@ class OutputMux:
             context.codec_tag = "hvc1"  # the tag that Apple's players ask for
         if display_matrix is not None:
             stream.set_display_matrix(display_matrix)
-        stream.metadata.update(tags or {})
-        stream.disposition = disposition
+        self._describe(stream, tags, disposition)
+        sar = sample_aspect_ratio if sample_aspect_ratio not in (None, 0, 1) else None
+        if self.muxer in ("matroska", "webm") and self._path and (sar or hdr):
+            name = stream.metadata.get("title", "")
+            stream.metadata["title"] = matroska.padded_name(name)
+            self._matroska = matroska.Additions(self._track, name, sar, hdr)
+        elif hdr:
+            self._mp4 = mp4_boxes.Additions(picture=self._track, hdr=hdr)
+        self._track += 1
         self._video = stream
-        self._frame_duration = 1 / fps
         return stream
 
     def add_copied(
@@ -114,10 +129,17 @@ class OutputMux:
         if stream.type == "audio":
             # AVI and others say how many channels there are, not which; MP4 wants to know.
             stream.codec_context.layout = named_layout(template)
-        stream.metadata.update(tags or {})
-        stream.disposition = disposition
+        self._describe(stream, tags, disposition)
+        if not disposition & Disposition.attached_pic:
+            self._track += 1
         self._streams[template.index] = stream
         return stream
+
+    def _describe(self, stream: Stream, tags: Mapping[str, str] | None, disposition: int) -> None:
+        stream.metadata.update(tags or {})
+        stream.disposition = Disposition(disposition)
+        if language := (tags or {}).get("language"):
+            self._languages[self._track] = language
 
     def add_attachment(self, template: AttachmentStream) -> None:
         """A font or another file; it has no packets."""
@@ -145,8 +167,8 @@ class OutputMux:
         stream = self._out.add_stream(encoder, rate=rate)
         for name, value in settings.items():
             setattr(stream.codec_context, name, value)
-        stream.metadata.update(tags or {})
-        stream.disposition = disposition
+        self._describe(stream, tags, disposition)
+        self._track += 1
         self._streams[key] = stream
         return stream
 
@@ -203,6 +225,27 @@ class OutputMux:
         try:
             self._out.close()
         except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot be finished ({said(error)})") from error
+        if self._path:
+            self._complete(self._path)
+
+    def _complete(self, path: str) -> None:
+        """Add to the finished file what the muxer left out."""
+        try:
+            if self._matroska is not None:
+                matroska.complete(path, self._matroska)
+            elif self.muxer in ("mp4", "mov"):
+                with av.open(f"file:{path}", metadata_errors="replace") as written:
+                    there = {key.lower() for key in written.metadata}
+                missing = {k: v for k, v in self._tags.items() if k.lower() not in there}
+                additions = replace(
+                    self._mp4,
+                    # QuickTime's own language numbers, which FFmpeg prefers, lack many.
+                    languages=self._languages if self.muxer == "mov" else {},
+                    tags=missing if self.muxer == "mp4" else {},
+                )
+                mp4_boxes.complete(path, additions)
+        except (ValueError, av.error.FFmpegError, OSError) as error:
             raise OutputError(f"{self.name}: cannot be finished ({said(error)})") from error
 
     def abort(self) -> None:
