@@ -1,0 +1,282 @@
+"""Encode frames into a file or a pipe.
+
+Public: :class:`EncoderOptions`, :class:`EncoderConfig`, :func:`choose_encoder`,
+:class:`VideoWriter`, :func:`check_encoder`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+from fractions import Fraction
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from vfi_cli.errors import OutputError
+from vfi_cli.frame import ColorSpec, Frame
+from vfi_cli.io import y4m
+from vfi_cli.io.codecs import CODECS, EncoderConfig, EncoderOptions, choose_encoder
+from vfi_cli.io.formats import pack
+
+__all__ = [
+    "CODECS",
+    "EncoderConfig",
+    "EncoderOptions",
+    "VideoWriter",
+    "check_encoder",
+    "choose_encoder",
+]
+
+#: Seconds between keyframes of the output.
+KEYFRAME_SECONDS = 3
+
+
+class VideoWriter:
+    """A stream of frames at a constant rate: the k-th frame written is shown at k / fps.
+
+    ``target`` is a path, or a binary file object that need not be seekable (it is flushed but
+    not closed). ``container`` is FFmpeg's muxer name, the configuration's own where it is None.
+    GOPs are closed, and the stream's parameter sets depend on the configuration alone, so that
+    segments of one configuration can be joined.
+
+    Raises OutputError where the encoder does not open or the target cannot be written.
+    """
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        config: EncoderConfig,
+        *,
+        fps: Fraction,
+        width: int,
+        height: int,
+        color: ColorSpec | None = None,
+        sample_aspect_ratio: Fraction = Fraction(1),
+        container: str | None = None,
+    ) -> None:
+        self.config = config
+        self.color = config.color if color is None else color
+        self.frames = 0
+        self._size = (width, height)
+        self._fps = Fraction(fps)
+        self._aspect = sample_aspect_ratio
+        self._muxer = container or config.container
+        self._out: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._closed = False
+        self._path = os.fspath(target) if isinstance(target, str | os.PathLike) else None
+        self._name = self._path or getattr(target, "name", None) or "the output"
+        if self._path is not None:
+            try:
+                self._file: BinaryIO = open(self._path, "wb")  # noqa: SIM115
+            except OSError as error:
+                raise self._failure(error) from None
+        else:
+            self._file = target  # type: ignore[assignment]
+        try:
+            self._begin()
+        except BaseException:
+            self.abort()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _begin(self) -> None:
+        width, height = self._size
+        if self._muxer == "yuv4mpegpipe":
+            head = y4m.header(
+                self.config.layout,
+                self.color,
+                width=width,
+                height=height,
+                fps=self._fps,
+                sample_aspect_ratio=self._aspect,
+            )
+            self._guard(self._file.write, head)
+            return
+        self._out = av.open(
+            self._file,
+            "w",
+            format=self._muxer,
+            container_options={"avoid_negative_ts": "disabled", "fflags": "+bitexact"},
+        )
+        self._stream = add_video_stream(
+            self._out,
+            self.config,
+            fps=self._fps,
+            width=width,
+            height=height,
+            color=self.color,
+            sample_aspect_ratio=self._aspect,
+        )
+        open_encoder(self._stream, self.config)
+        self._guard(self._out.start_encoding)
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame. Its own time does not matter; its layout is converted if needed."""
+        if self._closed:
+            raise ValueError("the writer is closed")
+        if (frame.width, frame.height) != self._size:
+            raise ValueError(f"a frame of {frame.width}×{frame.height} for {self._size}")
+        if frame.layout != self.config.layout:
+            from vfi_cli.io.color import convert_layout
+
+            frame = convert_layout(frame, self.config.layout, self.color)
+        if self._stream is None:
+            self._guard(y4m.write_frame, self._file, frame)
+        else:
+            picture = pack(frame.planes, self.config.pix_fmt, frame.width, frame.height)
+            picture.pts = self.frames
+            picture.time_base = 1 / self._fps
+            _state_color(picture, self.color)
+            self._guard(self._encode, picture)
+        self.frames += 1
+
+    def _encode(self, picture: av.VideoFrame | None) -> None:
+        assert self._stream is not None
+        assert self._out is not None
+        for packet in self._stream.encode(picture):
+            packet.duration = packet.duration or 1
+            self._out.mux_one(packet)
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file, on disk when this returns."""
+        if self._closed:
+            return
+        try:
+            if self._stream is not None:
+                self._guard(self._encode, None)
+            if self._out is not None:
+                out, self._out = self._out, None
+                self._guard(out.close)
+            self._guard(self._file.flush)
+            if self._path is not None:
+                self._guard(os.fsync, self._file.fileno())
+        except BaseException:
+            self.abort()
+            raise
+        self._closed = True
+        if self._path is not None:
+            self._guard(self._file.close)
+
+    def abort(self) -> None:
+        """Let go of everything; what was written stays and is worth nothing."""
+        self._closed = True
+        out, self._out = self._out, None
+        self._stream = None
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        if out is not None:
+            with contextlib.suppress(av.error.FFmpegError, OSError, ValueError):
+                out.close()
+
+    def _guard(self, action: Any, *arguments: Any) -> None:
+        """Run something that writes; what the system says against it becomes an OutputError."""
+        try:
+            action(*arguments)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception) -> OutputError:
+        code = getattr(error, "errno", None)
+        name = self._name
+        if code in (errno.ENOSPC, errno.EDQUOT):
+            return OutputError(f"{name}: the disk is full")
+        if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return OutputError(f"{name}: may not be written (permission denied)")
+        if code == errno.ENOENT:
+            return OutputError(f"{name}: its folder does not exist")
+        if code == errno.EISDIR:
+            return OutputError(f"{name}: is a folder")
+        if code == errno.EPIPE:
+            return OutputError(f"{name}: the program that reads the pipe has gone")
+        reason = getattr(error, "strerror", None) or str(error)
+        return OutputError(f"{name}: cannot be written ({reason})")
+
+
+def add_video_stream(
+    out: OutputContainer,
+    config: EncoderConfig,
+    *,
+    fps: Fraction,
+    width: int,
+    height: int,
+    color: ColorSpec,
+    sample_aspect_ratio: Fraction,
+) -> VideoStream:
+    """A stream of an output container with everything set and the encoder not yet open."""
+    options = dict(config.options)
+    options.setdefault("g", str(max(1, round(fps * KEYFRAME_SECONDS))))
+    flags = options.get("flags", "")
+    options["flags"] = flags + "+cgop"
+    if config.encoder in ("ffv1",):
+        options["g"] = "1"
+    if color.chroma_location:
+        options["chroma_sample_location"] = str(color.chroma_location)
+    stream: VideoStream = out.add_stream(  # type: ignore[call-overload]
+        config.encoder, rate=fps, options=options, width=width, height=height
+    )
+    stream.pix_fmt = config.pix_fmt
+    context = stream.codec_context
+    context.time_base = 1 / fps
+    stream.time_base = 1 / fps
+    context.sample_aspect_ratio = sample_aspect_ratio
+    context.color_range = 2 if color.full_range else 1
+    context.colorspace = color.matrix
+    context.color_primaries = color.primaries
+    context.color_trc = color.transfer
+    return stream
+
+
+def open_encoder(stream: VideoStream, config: EncoderConfig) -> None:
+    """Open the encoder now, so that a missing device is told before any work is done."""
+    context = stream.codec_context
+    try:
+        context.open()
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        where = ""
+        if config.encoder.rsplit("_", 1)[-1] in ("nvenc", "qsv", "amf", "vaapi", "videotoolbox"):
+            where = "; is its hardware, with a driver, in this machine? --codec h264 needs none"
+        reason = getattr(error, "strerror", None) or str(error)
+        rate = Fraction(context.framerate or 0)
+        raise OutputError(
+            f"the encoder {config.encoder} does not open for {context.width}×{context.height} "
+            f"{config.pix_fmt} at {float(rate):.6g} fps ({reason}){where}"
+        ) from error
+    unused = [key for key in config.options if key in context.options]
+    if unused:
+        raise OutputError(f"the encoder {config.encoder} does not know {', '.join(unused)}")
+
+
+def check_encoder(
+    config: EncoderConfig, *, fps: Fraction, width: int, height: int, container: str | None = None
+) -> None:
+    """Open and close the encoder. Raises OutputError where it does not work for this picture."""
+    sink = io.BytesIO()
+    VideoWriter(sink, config, fps=fps, width=width, height=height, container=container).abort()
+
+
+def _state_color(picture: av.VideoFrame, color: ColorSpec) -> None:
+    picture.color_range = 2 if color.full_range else 1
+    picture.colorspace = color.matrix
+    picture.color_primaries = color.primaries
+    picture.color_trc = color.transfer
