@@ -28,6 +28,7 @@ from vfi_cli.io.mux import Nowhere, OutputMux, said
 from vfi_cli.io.readback import VerifiedOutput, verify_output
 from vfi_cli.io.source import HdrInfo, open_input
 from vfi_cli.io.streams import Source, StreamItem, StreamPlan
+from vfi_cli.io.timecode import convert_timecode
 
 #: Time bases finer than this are rounded: MP4 counts in 32 bits a second.
 _FINEST = 1_000_000
@@ -86,7 +87,16 @@ def join(
     warnings: list[str] = []
     while True:
         try:
-            report = _write(found, output_tmp, info, grid_fps, start, stream_plan, until, left_out)
+            report = _write(
+                found,
+                output_tmp,
+                info,
+                fps=grid_fps,
+                start=start,
+                plan=stream_plan,
+                until=until,
+                left_out=left_out,
+            )
             break
         except OutputError as error:
             if _is_disk_fault(error):
@@ -105,6 +115,7 @@ def _write(
     found: _Segments,
     output_tmp: Path,
     info: JoinSource,
+    *,
     fps: Fraction,
     start: Fraction,
     plan: StreamPlan,
@@ -121,11 +132,15 @@ def _write(
         )
         copier = StreamCopier(source, plan, left_out=left_out, until=until)
 
+        tags = dict(plan.video_tags)
+        if plan.timecode and (label := _timecode(plan, source, info, fps, start)):
+            tags["timecode"] = label
+
         def add_picture() -> None:
             mux.add_video(
                 first.streams.video[0],
                 fps=fps,
-                tags=dict(plan.video_tags),
+                tags=tags,
                 disposition=plan.video_disposition,
                 sample_aspect_ratio=info.sample_aspect_ratio or None,
                 display_matrix=plan.display_matrix,
@@ -158,7 +173,22 @@ def movie_options(plan: StreamPlan, streams: Iterable[Stream], start: Fraction) 
     unit = math.lcm(1000, *(delay.denominator for delay in delays))
     if unit > _FINEST:
         unit = math.lcm(*(delay.denominator for delay in delays))
-    return {"movie_timescale": str(unit if unit <= _FINEST else 90_000)}
+    options = {"movie_timescale": str(unit if unit <= _FINEST else 90_000)}
+    if plan.timecode and plan.muxer == "mp4":
+        options["write_tmcd"] = "1"
+    return options
+
+
+def _timecode(
+    plan: StreamPlan, source: InputContainer, info: JoinSource, fps: Fraction, start: Fraction
+) -> str | None:
+    """The timecode of the output's first picture, counted at the output's rate."""
+    picture = source.streams[info.stream_index]
+    rate = picture.average_rate
+    first = (picture.start_time or 0) * (picture.time_base or Fraction(0))
+    if plan.timecode is None or not rate:
+        return None
+    return convert_timecode(plan.timecode, rate, fps, start - first)
 
 
 def _interleave(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import cast
 
 import av
 import av.error
+from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.filter import Graph
@@ -58,16 +60,14 @@ class AudioConverter:
         if self._name == "libopus" and rate not in _OPUS_RATES:
             rate = 48000
         channels = max(1, source.layout.nb_channels)
-        settings: dict[str, object] = {"layout": named_layout(self._template)}
+        layout, bit_rate = named_layout(self._template), 0
         per_channel = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}.get(self._name)
         if self._name == "libmp3lame" and channels > 2:
-            settings["layout"] = "stereo"
-            channels = 2
+            layout, channels = "stereo", 2
         if per_channel is not None:
-            settings["bit_rate"] = max(per_channel * channels, source.bit_rate or 0)
-            settings["bit_rate"] = min(settings["bit_rate"], 160_000 * channels)
-        elif source.bit_rate and not self._name.startswith("pcm_"):
-            settings["bit_rate"] = source.bit_rate
+            bit_rate = min(max(per_channel * channels, source.bit_rate or 0), 160_000 * channels)
+        elif not self._name.startswith("pcm_"):
+            bit_rate = source.bit_rate or 0
         stream = mux.add_encoded(
             self._template.index,
             self._name,
@@ -75,9 +75,10 @@ class AudioConverter:
             tags=tags,
             disposition=disposition,
             time_base=Fraction(1, rate),
-            **settings,
+            layout=layout,
+            **({"bit_rate": bit_rate} if bit_rate else {}),
         )
-        context = stream.codec_context
+        context = cast(AudioCodecContext, stream.codec_context)
         formats = [f.name for f in av.Codec(self._name, "w").audio_formats or ()]
         wanted = source.format.name
         if formats:
@@ -112,7 +113,9 @@ class AudioConverter:
         if self._graph is None:
             self._build(frame)
         if self._start is None:
-            time = frame.pts * frame.time_base if frame.pts is not None else self._origin
+            time = self._origin
+            if frame.pts is not None and frame.time_base is not None:
+                time = frame.pts * frame.time_base
             self._start = (time - self._origin) * self._stretch
         assert self._graph is not None
         self._graph.push(frame)

@@ -14,6 +14,7 @@ from functools import cache
 
 import av
 import av.error
+from av.stream import Disposition
 
 from vfi_cli.errors import UsageError
 
@@ -44,35 +45,51 @@ class Container:
     chapters: bool = False
     attachments: bool = False  # fonts and other files
     cover: bool = False  # a picture that belongs to the file, not to its time line
-    stream_tags: bool = False  # title and other words about a stream
+    titles: bool = False  # a stream may have a title
     languages: bool = True
-    any_tags: bool = False  # tags of any name
+    tags: tuple[str, ...] | None = None  # the only names of tags of the file; None: any
     rotation: bool = False  # display matrix
-    mastering: bool = False  # HDR mastering display and content light level
-    offsets: bool = True  # streams may start at different times
-    reordering_times: bool = True  # presentation times survive (AVI knows decode order alone)
-    dispositions: int = 0  # FFmpeg's flags that survive, on sound and subtitles
+    timecode: bool = False  # SMPTE timecode of the first picture
+    offsets: bool = True  # streams may start at different times, frames have presentation times
+    dispositions: int = 0  # of sound and subtitles, those that survive
 
+
+_D = Disposition
+_MP4_ROLES = (
+    _D.default | _D.dub | _D.comment | _D.forced | _D.captions | _D.descriptions
+    | _D.hearing_impaired | _D.visual_impaired
+)  # fmt: skip
+_MATROSKA_ROLES = (
+    _D.default | _D.dub | _D.original | _D.comment | _D.forced | _D.hearing_impaired
+    | _D.visual_impaired
+)  # fmt: skip
 
 CONTAINERS: dict[str, Container] = {
     "mp4": Container(
-        "mp4", "MP4", chapters=True, cover=True, stream_tags=True, rotation=True, mastering=True
+        "mp4", "MP4", chapters=True, cover=True, titles=True, rotation=True, timecode=True,
+        dispositions=_MP4_ROLES,
     ),
     "mov": Container(
-        "mov", "QuickTime", chapters=True, stream_tags=True, any_tags=True, rotation=True,
-        mastering=True,
+        "mov", "QuickTime", chapters=True, titles=True, rotation=True, timecode=True,
+        dispositions=_D.default,
     ),
     "matroska": Container(
-        "matroska", "Matroska", chapters=True, attachments=True, cover=True, stream_tags=True,
-        any_tags=True, rotation=True, mastering=True,
+        "matroska", "Matroska", chapters=True, attachments=True, cover=True, titles=True,
+        rotation=True, timecode=True, dispositions=_MATROSKA_ROLES,
     ),
     "webm": Container(
-        "webm", "WebM", chapters=True, stream_tags=True, any_tags=True, rotation=True,
-        mastering=True,
+        "webm", "WebM", chapters=True, titles=True, rotation=True, timecode=True,
+        dispositions=_D.default | _D.forced,
     ),
-    "avi": Container("avi", "AVI", languages=False, offsets=False, reordering_times=False),
-    "mpegts": Container("mpegts", "MPEG-TS"),
-    "nut": Container("nut", "NUT", chapters=True, stream_tags=True, any_tags=True),
+    "avi": Container("avi", "AVI", titles=True, languages=False, offsets=False),
+    "mpegts": Container(
+        "mpegts", "MPEG-TS", tags=("service_name", "service_provider"),
+        dispositions=_D.hearing_impaired | _D.visual_impaired,
+    ),
+    "nut": Container(
+        "nut", "NUT", chapters=True, titles=True,
+        dispositions=_D.default | _D.dub | _D.original | _D.comment | _D.lyrics | _D.karaoke,
+    ),
 }  # fmt: skip
 
 #: Text subtitles can be turned into one another.

@@ -19,6 +19,8 @@ from vfi_cli.io.mux import OutputMux
 from vfi_cli.io.streams import StreamItem, StreamPlan, TimeMap, map_chapters, stream_tags
 from vfi_cli.io.subtitles import SubtitleConverter
 
+_COVER_NAMES = {"mjpeg": ("jpg", "image/jpeg")}
+
 
 class Converter(Protocol):
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None: ...
@@ -99,18 +101,18 @@ class StreamCopier:
             self.report.sent[index] = Sent(1, packet.size)
 
     def _add(self, mux: OutputMux, stream: Stream, item: StreamItem, cover: Packet | None) -> None:
-        tags = stream_tags(stream, same=item.action == "copy" and self._times.stretch == 1)
+        tags = stream_tags(
+            stream, self._plan.muxer, same=item.action == "copy" and self._times.stretch == 1
+        )
         if item.kind == "attachment":
             mux.add_attachment(cast(AttachmentStream, stream))
         elif item.kind == "cover":
             if cover is None:
                 self.report.warnings.append(f"{item.label} is empty and was left out")
             elif self._plan.muxer == "matroska":
-                suffix = {"mjpeg": "jpg"}.get(item.codec, item.codec)
+                suffix, usual = _COVER_NAMES.get(item.codec, (item.codec, f"image/{item.codec}"))
                 name = tags.pop("filename", None) or f"cover.{suffix}"
-                mimetype = (
-                    tags.pop("mimetype", None) or f"image/{'jpeg' if suffix == 'jpg' else suffix}"
-                )
+                mimetype = tags.pop("mimetype", None) or usual
                 mux.add_file(name, mimetype, bytes(cover), tags)
             else:
                 mux.add_copied(stream, tags=tags, disposition=item.disposition)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import av
 import av.error
@@ -19,6 +19,9 @@ from av.video.stream import VideoStream
 from vfi_cli.errors import OutputError
 from vfi_cli.io import matroska, mp4_boxes
 from vfi_cli.io.source import HdrInfo
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
 
 #: Muxer options. Matroska would otherwise move every stream so that the first decoding time of a
 #: picture with B-frames is not negative; it stores no such time.
@@ -126,7 +129,7 @@ class OutputMux:
     ) -> Stream:
         """A stream whose packets are copied as they are. Key for mux_other: template.index."""
         stream = self._out.add_stream_from_template(template)
-        if stream.type == "audio":
+        if isinstance(stream, AudioStream) and isinstance(template, AudioStream):
             # AVI and others say how many channels there are, not which; MP4 wants to know.
             stream.codec_context.layout = named_layout(template)
         self._describe(stream, tags, disposition)
@@ -173,7 +176,7 @@ class OutputMux:
         return stream
 
     def set_chapters(self, chapters: list[dict[str, Any]]) -> None:
-        self._out.set_chapters(chapters)
+        self._out.set_chapters(cast("list[Chapter]", chapters))
 
     def start(self) -> None:
         """Write the header (the first packet does it otherwise)."""

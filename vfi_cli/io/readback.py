@@ -59,7 +59,7 @@ def verify_output(
     """
     path = os.fspath(output)
     try:
-        return _verify(path, frames, grid_fps, start, stream_plan, sent, lost)
+        return _verify(path, frames, grid_fps, start, plan=stream_plan, sent=sent, lost=lost)
     except MismatchError as mismatch:
         raise OutputError(f"{path}: the finished file is wrong: {mismatch}") from mismatch
     except (av.error.FFmpegError, OSError) as error:
@@ -71,6 +71,7 @@ def _verify(
     frames: int,
     fps: Fraction,
     start: Fraction,
+    *,
     plan: StreamPlan,
     sent: Mapping[int, Sent],
     lost: Collection[StreamItem],
@@ -81,15 +82,19 @@ def _verify(
         picture, pairs = _match(file, promised)
         stamps, last_key, seen = _read(file, picture)
         assert picture.time_base is not None
-        begin = _check_grid(
-            stamps, picture.time_base, frames, fps, plan.time_map.output(start), plan
-        )
-        _check_duration(file, picture, begin + frames / fps, fps, plan)
+        times = array("q", sorted(stamps))
+        # These containers shift all streams together, or know no start at all.
+        floating = plan.muxer in ("mpegts", "nut") or not plan.container.offsets
+        begin = plan.time_map.output(start)
+        if floating and times:
+            begin = times[0] * picture.time_base
+        _check_grid(times, picture.time_base, frames, fps, begin)
+        _check_duration(picture, begin + frames / fps, fps)
         for item, stream in pairs:
             _check_stream(item, stream, plan)
             if item.index in sent and item.kind not in ("attachment", "cover"):
                 one = seen[stream.index]
-                _check_packets(item, stream, one, sent[item.index], plan)
+                _check_packets(item, one, sent[item.index])
                 expected = sent[item.index].first
                 if plan.container.offsets and expected is not None and one.first is not None:
                     assert stream.time_base is not None
@@ -171,34 +176,21 @@ def _read(file: InputContainer, picture: Stream) -> tuple[array[int], int, dict[
 
 
 def _check_grid(
-    stamps: array[int],
-    tick: Fraction,
-    frames: int,
-    fps: Fraction,
-    start: Fraction,
-    plan: StreamPlan,
-) -> Fraction:
-    """The time of the first frame. Each must stand on the grid within the container's rounding."""
-    if len(stamps) != frames:
-        raise MismatchError(f"it holds {len(stamps)} frames instead of {frames}")
-    times = sorted(stamps)
-    # These containers shift all streams together, or know no start at all.
-    floating = plan.muxer in ("mpegts", "nut") or not plan.container.offsets
-    begin = times[0] * tick if floating else start
+    times: array[int], tick: Fraction, frames: int, fps: Fraction, begin: Fraction
+) -> None:
+    """Each frame must stand on the grid, within the container's rounding."""
+    if len(times) != frames:
+        raise MismatchError(f"it holds {len(times)} frames instead of {frames}")
     for k, stamp in enumerate(times):
         if abs(stamp * tick - begin - k / fps) > tick:
             raise MismatchError(
                 f"frame {k} stands at {float(stamp * tick):.6f} s instead of "
                 f"{float(begin + k / fps):.6f} s"
             )
-    return begin
 
 
-def _check_duration(
-    file: InputContainer, picture: Stream, end: Fraction, fps: Fraction, plan: StreamPlan
-) -> None:
-    """What the header says must not be shorter than the picture, nor the picture's own longer."""
-    del plan
+def _check_duration(picture: Stream, end: Fraction, fps: Fraction) -> None:
+    """What the header says of the picture's length must be what the frames say."""
     if picture.duration is not None and picture.time_base is not None:
         stated = ((picture.start_time or 0) + picture.duration) * picture.time_base
         if abs(stated - end) > max(1 / fps, 2 * picture.time_base) + Fraction(1, 1000):
@@ -220,16 +212,14 @@ def _check_stream(item: StreamItem, stream: Stream, plan: StreamPlan) -> None:
         and stream.language != item.language
     ):
         raise MismatchError(f"{item.label} has the language {stream.language}")
-    kept = item.disposition & plan.container.dispositions
+    kept = item.disposition & int(plan.container.dispositions)
     if kept & ~int(stream.disposition):
         raise MismatchError(
             f"{item.label} has lost {Disposition(kept & ~int(stream.disposition))!r}"
         )
 
 
-def _check_packets(
-    item: StreamItem, stream: Stream, seen: _Seen, sent: Sent, plan: StreamPlan
-) -> None:
+def _check_packets(item: StreamItem, seen: _Seen, sent: Sent) -> None:
     """As many packets came out as went in; raw sound is cut anew by readers, so bytes count."""
     if item.target.startswith("pcm_"):
         if seen.bytes != sent.bytes:

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 
 from vfi_cli.io import containers
@@ -28,6 +30,9 @@ AudioMode = Literal["copy", "drop", "stretch"]
 #: Tags that describe the file they came from, not what is in it.
 FILE_TAGS = frozenset({"major_brand", "minor_version", "compatible_brands", "encoder", "duration"})
 #: Matroska's statistics of a track; wrong as soon as anything about the track changes.
+_USUAL_HANDLERS = frozenset(
+    {"VideoHandler", "SoundHandler", "SubtitleHandler", "DataHandler", "TimeCodeHandler"}
+)
 _STATISTICS = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS")
 
 
@@ -89,6 +94,7 @@ class StreamPlan:
     video_tags: Mapping[str, str] = field(default_factory=dict)
     video_disposition: int = 0
     tags: Mapping[str, str] = field(default_factory=dict)  # of the file
+    timecode: str | None = None  # of the source's first picture, at the source's rate
     notes: tuple[str, ...] = ()  # what is lost that is no stream: chapters, tags, rotation
 
     @property
@@ -144,6 +150,7 @@ class StreamPlan:
             "video_tags": dict(self.video_tags),
             "video_disposition": self.video_disposition,
             "tags": dict(self.tags),
+            "timecode": self.timecode,
             "notes": list(self.notes),
         }
 
@@ -173,44 +180,108 @@ def plan_streams(
         items = tuple(
             _decide(stream, container, audio, stretch)
             for stream in source.streams
-            if stream.index != info.stream_index and not _is_chapter_track(stream)
+            if stream.index != info.stream_index and not _said_elsewhere(stream)
         )
-        chapters = source.chapters()
-        tags, lost_tags = _file_tags(source.metadata, container)
-        origin = begin if begin is not None else _origin(source.streams, picture)
-        times = TimeMap(origin, stretch, begin, end)
-        kept_chapters = len(map_chapters(chapters, times)) if container.chapters else 0
-        matrix = info.display_matrix
-        notes = []
-        if chapters and not container.chapters:
-            notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
-        if lost_tags:
-            notes.append(f"tags are left out that {container.said} cannot hold: {lost_tags}")
-        if matrix is not None and not container.rotation:
-            notes.append(
-                f"the rotation is left out: {container.said} cannot say that a picture is turned"
-            )
-        return StreamPlan(
-            muxer=container.name,
-            items=items,
-            chapters=kept_chapters,
-            time_map=times,
-            display_matrix=matrix if container.rotation else None,
-            video_tags=stream_tags(picture, same=False),
-            video_disposition=int(picture.disposition),
-            tags=tags,
-            notes=tuple(notes),
+        return _complete(
+            source,
+            picture,
+            items,
+            picture_start=getattr(info, "start", None),
+            matrix=info.display_matrix,
+            container=container,
+            stretch=stretch,
+            span=(begin, end),
         )
 
 
-def stream_tags(stream: Stream, *, same: bool) -> dict[str, str]:
+def _complete(
+    source: InputContainer,
+    picture: Stream,
+    items: tuple[StreamItem, ...],
+    *,
+    picture_start: Fraction | None,
+    matrix: tuple[int, ...] | None,
+    container: Container,
+    stretch: Fraction,
+    span: tuple[Fraction | None, Fraction | None],
+) -> StreamPlan:
+    """The plan around the decisions on streams: chapters, tags, time, what is lost of them."""
+    begin, end = span
+    origin = begin if begin is not None else _origin(source, picture, picture_start)
+    times = TimeMap(origin, stretch, begin, end)
+    chapters = source.chapters()
+    notes = []
+    if chapters and not container.chapters:
+        notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
+    tags = {k: v for k, v in source.metadata.items() if k.lower() not in FILE_TAGS}
+    timecode = _timecode(source, picture, tags)
+    if timecode is not None and (not container.timecode or stretch != 1):
+        why = "time is stretched" if stretch != 1 else f"{container.said} holds none"
+        notes.append(f"the timecode {timecode} is left out: {why}")
+        timecode = None
+    if container.tags is not None and (lost := sorted(set(tags) - set(container.tags))):
+        notes.append(f"tags are left out that {container.said} cannot hold: {', '.join(lost)}")
+        tags = {k: v for k, v in tags.items() if k not in lost}
+    if matrix is not None and not container.rotation:
+        notes.append(f"the rotation is left out: {container.said} cannot tell players to turn")
+        matrix = None
+    notes += _stream_notes(items, container)
+    return StreamPlan(
+        muxer=container.name,
+        items=items,
+        chapters=len(map_chapters(chapters, times)) if container.chapters else 0,
+        time_map=times,
+        display_matrix=matrix,
+        video_tags=stream_tags(picture, container.name, same=False),
+        video_disposition=int(picture.disposition),
+        tags=tags,
+        timecode=timecode,
+        notes=tuple(notes),
+    )
+
+
+def _timecode(source: InputContainer, picture: Stream, tags: dict[str, str]) -> str | None:
+    """The first picture's timecode; taken out of the file's tags, where some cameras put it."""
+    found = [tags.pop(key) for key in list(tags) if key.lower() == "timecode"]
+    for stream in (picture, *source.streams):
+        found += [v for k, v in stream.metadata.items() if k.lower() == "timecode"]
+    return found[0] if found else None
+
+
+def _stream_notes(items: Iterable[StreamItem], container: Container) -> list[str]:
+    """What streams that are kept lose of their descriptions."""
+    notes = []
+    for item in items:
+        if item.action == "drop" or item.kind not in ("audio", "subtitle"):
+            continue
+        # "default" is lost silently: without it players take the first stream, as they should.
+        flags = Disposition(item.disposition) & ~container.dispositions & ~Disposition.default
+        lost = [flag.name or "" for flag in Disposition if flag & flags]
+        if item.title and not container.titles:
+            lost.append("title")
+        if item.language not in ("", "und") and not container.languages:
+            lost.append("language")
+        if lost:
+            notes.append(f"{item.label} loses {', '.join(lost)}: {container.said} holds none")
+    return notes
+
+
+def stream_tags(stream: Stream, muxer: str, *, same: bool) -> dict[str, str]:
     """A stream's tags that stay true; ``same``: its packets are copied unchanged."""
-    return {
-        key: value
-        for key, value in stream.metadata.items()
-        if not key.upper().startswith(_STATISTICS)
-        and (same or key.lower() not in ("encoder", "vendor_id"))
-    }
+    tags = {}
+    for key, value in stream.metadata.items():
+        name = key.lower()
+        if key.upper().startswith(_STATISTICS) or name in ("vendor_id", "timecode"):
+            continue
+        if name == "encoder" and not same:
+            continue
+        if name == "handler_name" and (value in _USUAL_HANDLERS or muxer not in ("mp4", "mov")):
+            continue
+        tags[key] = value
+    # MP4 calls a track's title its name.
+    if "name" in tags:
+        tags.setdefault("title", tags.pop("name"))
+    return tags
 
 
 def map_chapters(chapters: Iterable[Mapping[str, Any]], times: TimeMap) -> list[dict[str, Any]]:
@@ -263,12 +334,16 @@ def _kind(stream: Stream) -> Kind:
     return "data"
 
 
-def _is_chapter_track(stream: Stream) -> bool:
-    """QuickTime's text track of chapter titles; they come as chapters already.
+def _said_elsewhere(stream: Stream) -> bool:
+    """QuickTime's tracks of chapter titles and of timecode: chapters and a tag say the same.
 
-    FFmpeg's demuxer marks it as of no interest by itself.
+    FFmpeg's demuxer itself marks the former as of no interest.
     """
-    return stream.type == "data" and stream.discard == Discard.all
+    if stream.type != "data":
+        return False
+    return stream.discard == Discard.all or (
+        stream.codec_context is None and not codec_name(stream) and "timecode" in stream.metadata
+    )
 
 
 def _decide(
@@ -276,7 +351,9 @@ def _decide(
 ) -> StreamItem:
     kind = _kind(stream)
     codec = codec_name(stream)
-    action, target, reason = _fate(stream, kind, codec, container, audio, stretch)
+    action, target, reason = _fate(
+        stream, kind, codec, container=container, audio=audio, stretch=stretch
+    )
     return StreamItem(
         index=stream.index,
         kind=kind,
@@ -285,15 +362,24 @@ def _decide(
         target=target,
         reason=reason,
         language=stream.metadata.get("language", ""),
-        title=stream.metadata.get("title", ""),
+        title=_title(stream, kind),
         disposition=int(stream.disposition),
     )
+
+
+def _title(stream: Stream, kind: Kind) -> str:
+    tags = stream.metadata
+    title = tags.get("title") or tags.get("name") or ""
+    if kind == "attachment":
+        return title or tags.get("filename", "")
+    return title or (tags.get("handler_name", "") if kind == "data" else "")
 
 
 def _fate(
     stream: Stream,
     kind: Kind,
     codec: str,
+    *,
     container: Container,
     audio: AudioMode,
     stretch: Fraction,
@@ -345,7 +431,7 @@ def _audio_encoder(stream: Stream, codec: str, container: Container, held: bool)
     lossless = codec.startswith("pcm_") or codec in containers.LOSSLESS_AUDIO
     encoder = containers.AUDIO_TARGET[container.name][0 if lossless else 1]
     if encoder == "pcm":
-        sample = stream.codec_context.format.name.rstrip("p")
+        sample = cast(AudioStream, stream).codec_context.format.name.rstrip("p")
         return {"u8": "pcm_u8", "s16": "pcm_s16le", "flt": "pcm_f32le"}.get(sample, "pcm_s24le")
     return encoder
 
@@ -372,26 +458,18 @@ def _subtitle_fate(stream: Stream, codec: str, container: Container) -> tuple[Ac
     return "convert", target, f"{container.said} cannot hold {codec}"
 
 
-def _origin(streams: Iterable[Stream], picture: Stream) -> Fraction:
+def _origin(source: InputContainer, picture: Stream, picture_start: Fraction | None) -> Fraction:
     """Source time that becomes zero: where the first of picture and sound begins.
 
-    A file whose first stream starts at zero keeps its clock; transport streams, which
-    start anywhere, lose the part that all streams have in common.
+    A file whose first stream starts at zero keeps its clock; transport streams, which start
+    anywhere, lose the part that all streams have in common. Sound before zero is an encoder's
+    run-in: it moves nothing.
     """
     starts = [
         s.start_time * s.time_base
-        for s in streams
-        if (s.index == picture.index or _kind(s) == "audio")
-        and s.start_time is not None
-        and s.time_base
+        for s in source.streams
+        if _kind(s) == "audio" and s.start_time is not None and s.time_base
     ]
-    return min(starts, default=Fraction(0))
-
-
-def _file_tags(tags: Mapping[str, str], container: Container) -> tuple[dict[str, str], str]:
-    """(tags for the output, names of those it cannot hold)."""
-    kept = {k: v for k, v in tags.items() if k.lower() not in FILE_TAGS}
-    if container.name == "mpegts":
-        lost = [k for k in kept if k not in ("service_name", "service_provider")]
-        return {k: v for k, v in kept.items() if k not in lost}, ", ".join(sorted(lost))
-    return kept, ""
+    if picture_start is None:
+        picture_start = (picture.start_time or 0) * (picture.time_base or Fraction(0))
+    return max(min([picture_start, *starts]), min(picture_start, Fraction(0)))

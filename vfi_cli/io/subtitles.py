@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import cast
 
 from av.packet import Packet
+from av.subtitles.codeccontext import SubtitleCodecContext
 from av.subtitles.stream import SubtitleStream
 from av.subtitles.subtitle import AssSubtitle, SubtitleSet
 
@@ -34,7 +36,7 @@ class SubtitleConverter:
             subtitle_header=self._context.subtitle_header,
         )
         stream.time_base = _MILLISECOND
-        self._encode = stream.codec_context
+        self._encode = cast(SubtitleCodecContext, stream.codec_context)
 
     def convert(self, packet: Packet) -> list[Packet]:
         """One input packet in output form, with the same times; nothing for an empty one.
