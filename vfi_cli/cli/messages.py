@@ -48,6 +48,18 @@ def warn(text: str, *, quiet: bool = False) -> None:
     _say("vfi: warning", text, "yellow", quiet=quiet)
 
 
+def print_json(record: object) -> None:
+    """A result for programs, on stdout. What JSON does not know becomes its text."""
+    import json
+
+    print(json.dumps(record, indent=1, default=str, ensure_ascii=False), flush=True)
+
+
+def fail(text: str) -> None:
+    """One line of error on stderr; for a batch, which goes on. Others are raised."""
+    _say("vfi", text, "red")
+
+
 def run(command: Any, argv: Sequence[str]) -> int:
     """Run a Typer command on the arguments and return the exit code; never raises.
 
@@ -103,7 +115,7 @@ def _fail(text: str, code: int, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    _say("vfi", text, "red")
+    fail(text)
     return code
 
 

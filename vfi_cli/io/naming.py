@@ -157,6 +157,18 @@ def _gaps(images: Sequence[Path]) -> list[int] | None:
     return [b - a for a, b in itertools.pairwise(numbers)]
 
 
+def irregular_numbers(images: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Two neighbours whose numbers are further apart than others; None where all is even, or
+    where the images are not numbered alike."""
+    gaps = _gaps(images)
+    if not gaps:
+        return None
+    usual = min(gaps)
+    return next(
+        ((a, b) for a, b, gap in zip(images, images[1:], gaps, strict=False) if gap > usual), None
+    )
+
+
 def _pick(images: Sequence[Path]) -> Naming:
     gaps = _gaps(images)
     return "reds" if gaps is not None and min(gaps) > 1 else "suffix"
