@@ -14,13 +14,13 @@ from typing import Any
 
 from vfi_cli.cuts import DEFAULT_THRESHOLD, Signature, signature
 from vfi_cli.duplicates import CADENCE_REACH
-from vfi_cli.frame import Frame, PlaneLayout, Window
+from vfi_cli.frame import Frame, Window
 from vfi_cli.io.decode import Broken, FrameReader
 from vfi_cli.io.encode import VideoWriter
-from vfi_cli.io.prefetch import background, prefetch
 from vfi_cli.models import Interpolator
 from vfi_cli.plan import Plan, RenderSettings, Segment
 from vfi_cli.scenes import Decided, SceneStream
+from vfi_cli.stages import ahead, behind
 from vfi_cli.synthesis import Synthesizer
 from vfi_cli.timeline import OutputGrid
 from vfi_cli.windows import Shown, place
@@ -114,7 +114,7 @@ def pictures(
             counts.new += 1
             yield synthesizer.between(placed.content)
         else:
-            yield synthesizer.shown(placed.content)
+            yield placed.content
 
 
 def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:
@@ -136,16 +136,10 @@ def measured(
         yield frame, time_of(frame), signature(frame) if wanted else None
 
 
-def synthesizer_for(
-    settings: RenderSettings, interpolator: Interpolator, layout: PlaneLayout
-) -> Synthesizer:
+def synthesizer_for(settings: RenderSettings, interpolator: Interpolator) -> Synthesizer:
     """A synthesizer with the settings' options."""
     return Synthesizer(
-        interpolator,
-        layout,
-        scale=settings.scale,
-        tta=settings.tta,
-        ensemble=settings.ensemble,
+        interpolator, scale=settings.scale, tta=settings.tta, ensemble=settings.ensemble
     )
 
 
@@ -173,11 +167,8 @@ def render_segment(
         return plan.clip_end
 
     with reader:
-        decoded = prefetch(
-            measured(reader, lambda frame: timeline.time_of(frame.pts), plan.settings),
-            QUEUE_FRAMES,
-        )
-        with decoded:
+        source = measured(reader, lambda frame: timeline.time_of(frame.pts), plan.settings)
+        with ahead(source, QUEUE_FRAMES) as decoded:
             made = pictures(
                 decoded, synthesizer, plan.settings, plan.grid, part, end=end, counts=counts
             )
@@ -209,9 +200,7 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
         fps=plan.grid.fps,
         width=info.width,
         height=info.height,
-        color=info.color,
         sample_aspect_ratio=info.sample_aspect_ratio,
-        hdr=info.hdr,
         container="nut",
     )
 
@@ -219,7 +208,7 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
 def write(frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]) -> None:
     """Encode frames in a thread of its own, so that the next is made meanwhile."""
     try:
-        with background(writer.write, QUEUE_FRAMES) as encode:
+        with behind(writer.write, QUEUE_FRAMES) as encode:
             for frame in frames:
                 encode(frame)
                 on_frame()

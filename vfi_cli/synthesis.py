@@ -11,8 +11,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from vfi_cli.frame import Frame, PlaneLayout, Window
-from vfi_cli.io.color import convert_layout, from_rgb, to_alpha, to_rgb
+from vfi_cli.frame import Frame, Window
+from vfi_cli.io.color import from_rgb, to_alpha, to_rgb
 from vfi_cli.models import Interpolator
 from vfi_cli.timeline import dyadic
 
@@ -21,7 +21,7 @@ BISECTION_DEPTH = 5
 
 
 class Synthesizer:
-    """Makes the output frames of one stream, in order, in one layout.
+    """Makes the new frames of one stream, in order, in the layout of its source frames.
 
     Source frames are converted and moved to the device once, however many
     windows they belong to; midpoints of a pair are computed once each.
@@ -31,14 +31,12 @@ class Synthesizer:
     def __init__(
         self,
         interpolator: Interpolator,
-        layout: PlaneLayout,
         *,
         scale: float = 1.0,
         tta: bool = False,
         ensemble: bool = False,
     ) -> None:
         self._interpolator = interpolator
-        self._layout = layout
         self._options = {"scale": scale, "tta": tta, "ensemble": ensemble}
         # Keyed by identity; holding the frame keeps its identity from being used again.
         self._tensors: OrderedDict[int, tuple[Frame, Tensor]] = OrderedDict()
@@ -49,10 +47,6 @@ class Synthesizer:
     def frames_seen(self) -> int:
         """Frames in a window: 2 or 4."""
         return self._interpolator.frames_seen
-
-    def shown(self, frame: Frame) -> Frame:
-        """A source frame as it is shown: its own samples, in the output's layout."""
-        return frame if frame.layout == self._layout else convert_layout(frame, self._layout)
 
     def between(self, window: Window) -> Frame:
         """The frame at ``window.timestep`` between the middle two frames of the window."""
@@ -65,11 +59,11 @@ class Synthesizer:
         else:
             nearest = dyadic(window.timestep, BISECTION_DEPTH)
             if nearest in (0, 1):
-                return self.shown(right if nearest else left)
+                return right if nearest else left
             picture = self._bisect(left, right, nearest)
         rgb, alpha = picture[:, :3], picture[:, 3:]
         planes = from_rgb(rgb[0], left, alpha[0] if left.layout.alpha else None)
-        return self.shown(left.with_planes(planes))
+        return left.with_planes(planes)
 
     def _run(self, frames: tuple[Frame | None, ...], t: Fraction) -> Tensor:
         """(1, 3 or 4, H, W): the picture, and alpha where the source has it."""

@@ -40,7 +40,7 @@ def render_missing(
             on_frames(done)
         else:
             if synthesizer is None:
-                synthesizer = synthesizer_for(plan.settings, interpolator(), plan.encoder.layout)
+                synthesizer = synthesizer_for(plan.settings, interpolator())
             part = work.segment_part(segment.number)
             result = render_segment(plan, segment, synthesizer, part, on_frame=count_one)
             work.finish(segment.number, result.to_json())

@@ -1,0 +1,132 @@
+"""Windows to frames: bisection, alpha, colours outside of RGB, reuse of what is known."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Window
+from vfi_cli.synthesis import Synthesizer
+
+GRAY = PlaneLayout("gray", 8)
+YUV = PlaneLayout("yuv", 8, 1, 1)
+
+
+class Recorder:
+    """Stands in for an interpolator: blends, and remembers what it was asked."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, *, frames_seen: int = 2, any_timestep: bool = True) -> None:
+        self.frames_seen = frames_seen
+        self.any_timestep = any_timestep
+        self.calls: list[tuple[int, Fraction]] = []
+
+    def interpolate(self, frames: Tensor, t: Fraction, **options: Any) -> Tensor:
+        assert float(frames.min()) >= 0
+        assert float(frames.max()) <= 1
+        self.calls.append((frames.shape[1], t))
+        middle = frames.shape[1] // 2
+        left, right = frames[:, middle - 1], frames[:, middle]
+        return left + (right - left) * float(t)
+
+
+def flat(value: int, pts: int, layout: PlaneLayout = GRAY, *, full: bool = True) -> Frame:
+    planes = tuple(
+        np.full(layout.plane_shape(n, 8, 6), value if n in (0, 3) else 128, np.uint8)
+        for n in range(layout.components)
+    )
+    return Frame(planes, 8, 6, layout, ColorSpec(full_range=full), pts, Fraction(1, 25))
+
+
+def synthesizer(recorder: Recorder) -> Synthesizer:
+    return Synthesizer(recorder)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("t", [Fraction(1, 2), Fraction(3, 8), Fraction(1, 32)])
+def test_any_time_models_are_asked_once(t: Fraction) -> None:
+    recorder = Recorder()
+    made = synthesizer(recorder).between(Window((flat(0, 0), flat(160, 1)), t))
+    assert recorder.calls == [(2, t)]
+    assert np.all(made.planes[0] == round(160 * t))
+
+
+def test_midpoint_models_are_bisected_and_each_midpoint_is_made_once() -> None:
+    recorder = Recorder(any_timestep=False)
+    maker = synthesizer(recorder)
+    left, right = flat(0, 0), flat(160, 1)
+    times = [Fraction(n, 8) for n in range(1, 8)]
+    for t in times:
+        made = maker.between(Window((left, right), t))
+        assert np.all(made.planes[0] == 160 * t)
+    assert recorder.calls == [(2, Fraction(1, 2))] * 7
+
+
+def test_bisection_shows_a_source_frame_where_that_is_nearest() -> None:
+    recorder = Recorder(any_timestep=False)
+    maker = synthesizer(recorder)
+    left, right = flat(0, 0), flat(160, 1)
+    assert maker.between(Window((left, right), Fraction(1, 100))) is left
+    assert maker.between(Window((left, right), Fraction(99, 100))) is right
+    assert recorder.calls == []
+    third = maker.between(Window((left, right), Fraction(1, 3)))
+    assert abs(int(third.planes[0][0, 0]) - 160 / 3) <= 160 / 64 + 1
+    assert len(recorder.calls) == 5, "1/3 is nearest to 11/32: five halvings"
+
+
+def test_four_frame_models_get_two_at_the_ends() -> None:
+    recorder = Recorder(frames_seen=4)
+    maker = synthesizer(recorder)
+    frames = [flat(10 * n, n) for n in range(4)]
+    maker.between(Window(tuple(frames), Fraction(1, 2)))
+    maker.between(Window((None, *frames[1:]), Fraction(1, 2)))
+    maker.between(Window((*frames[:3], None), Fraction(1, 2)))
+    assert [count for count, _ in recorder.calls] == [4, 2, 2]
+
+
+def test_alpha_moves_with_the_picture() -> None:
+    layout = PlaneLayout("yuv", 8, 1, 1, alpha=True)
+    recorder = Recorder()
+    made = synthesizer(recorder).between(
+        Window((flat(40, 0, layout), flat(80, 1, layout)), Fraction(1, 4))
+    )
+    assert len(recorder.calls) == 2
+    assert np.all(made.planes[3] == 50)
+    assert np.all(made.planes[0] == 50)
+
+
+@pytest.mark.parametrize("luma", [1, 10, 16, 128, 235, 245, 254])
+def test_still_colours_outside_of_rgb_do_not_flicker(luma: int) -> None:
+    """Limited range has whites above white; what both frames agree on stays."""
+    frame = flat(luma, 0, YUV, full=False)
+    other = flat(luma, 1, YUV, full=False)
+    for plane in (1, 2):
+        frame.planes[plane][:] = other.planes[plane][:] = 230  # far outside of RGB
+    made = synthesizer(Recorder()).between(Window((frame, other), Fraction(1, 2)))
+    for before, after in zip(frame.planes, made.planes, strict=True):
+        assert np.abs(before.astype(int) - after.astype(int)).max() <= 1
+
+
+def test_source_frames_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import vfi_cli.synthesis as module
+
+    converted: list[int] = []
+    original = module.to_rgb
+
+    def counting(frame: Frame, **options: Any) -> Tensor:
+        converted.append(frame.pts)
+        return original(frame, **options)
+
+    monkeypatch.setattr(module, "to_rgb", counting)
+    maker = synthesizer(Recorder())
+    frames = [flat(10 * n, n) for n in range(4)]
+    for left, right in itertools.pairwise(frames):
+        for n in (1, 2, 3):
+            maker.between(Window((left, right), Fraction(n, 4)))
+    assert converted == [0, 1, 2, 3]
