@@ -1,7 +1,7 @@
 """Decode a file's pictures, exactly the frames that :func:`probe` announced.
 
 Public: :func:`probe`, :class:`SourceInfo`, :class:`HdrInfo`, :class:`FrameReader`,
-:class:`Broken`, and :func:`open_stream` for pipes.
+:class:`Broken`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from types import TracebackType
 from typing import Self
 
 import av
-from av.container import InputContainer
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
-from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame
+from vfi_cli.io.feed import PacketFeed, decode_packet
 from vfi_cli.io.formats import readable_format, unpack
-from vfi_cli.io.probe import from_first_key, probe
-from vfi_cli.io.source import HdrInfo, SourceInfo, open_input
+from vfi_cli.io.probe import probe
+from vfi_cli.io.source import HdrInfo, SourceInfo
 
 __all__ = ["Broken", "FrameReader", "HdrInfo", "SourceInfo", "probe"]
 
-#: How far before a keyframe to look for it when a container's index leads past it, in seconds.
-_SEEK_BACK = (Fraction(0), Fraction(2), Fraction(15))
+#: Alarms of the decoder that are looked into before they are taken for its habit.
+_MAX_FALSE_ALARMS = 3
+#: Frames in a row that a decoder may leave out without an error, as hidden ones.
+_MAX_HIDDEN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,11 @@ class Broken:
 
 
 @dataclass(slots=True)
-class _Pending:
-    """A decoded frame that waits until no earlier packet can prove to be damaged."""
+class _Shown:
+    """A frame that waits until no packet decoded before it can still prove to be damaged."""
 
     number: int  # in info.pts
-    frame: VideoFrame
+    picture: VideoFrame
 
 
 class FrameReader:
@@ -56,7 +55,9 @@ class FrameReader:
 
     The frames are those of ``info.pts``, each with its exact pts. Where the stream is damaged
     the iteration ends before the first frame that the damage may have touched, and
-    :attr:`broken` says where and why.
+    :attr:`broken` says where and why. A picture of another size or format than the first
+    counts as damage. A frame that the decoder leaves out without an error was never meant to
+    be seen: the one before is delivered again in its place, as a player goes on showing it.
     """
 
     def __init__(self, info: SourceInfo, *, start_pts: int | None = None, threads: int = 0) -> None:
@@ -64,7 +65,11 @@ class FrameReader:
         self.broken: Broken | None = None
         self._first = 0 if start_pts is None else bisect_left(info.pts, start_pts)
         self._threads = threads
-        self._container: InputContainer | None = None
+        self._feed: PacketFeed | None = None
+        self._stop = len(info.pts)  # no frame from here on is delivered
+        self._why = ""
+        self._false_alarms = 0
+        self._key = 0  # number of the frame at which decoding started
         self._frames = self._run()
 
     def __enter__(self) -> Self:
@@ -86,27 +91,32 @@ class FrameReader:
 
     def close(self) -> None:
         """Let go of the file and the decoder. Closing twice, or midway, is fine."""
-        self._frames.close()
-        if self._container is not None:
-            self._container.close()
-            self._container = None
+        self._frames.close()  # type: ignore[attr-defined]
 
     def _run(self) -> Iterator[Frame]:
-        if self._first >= len(self.info.pts):
-            return
         try:
-            for pending in self._settled():
-                if pending.number >= self._first:
-                    yield self._convert(pending)
+            if self._first >= len(self.info.pts):
+                return
+            last: _Shown | None = None
+            converted: Frame | None = None
+            for shown in self._checked():
+                if last is not None and shown.picture is last.picture and converted is not None:
+                    converted = self._frame(shown.number, converted.planes, converted.interlaced)
+                else:
+                    planes = unpack(shown.picture)[1]
+                    converted = self._frame(shown.number, planes, shown.picture.interlaced_frame)
+                last = shown
+                yield converted
+            if self._stop < len(self.info.pts):
+                time = self.info.pts[self._stop] * self.info.time_base
+                self.broken = Broken(time, self._why)
         finally:
-            if self._container is not None:
-                self._container.close()
-                self._container = None
+            if self._feed is not None:
+                self._feed.close()
+                self._feed = None
 
-    def _convert(self, pending: _Pending) -> Frame:
+    def _frame(self, number: int, planes: tuple, interlaced: bool) -> Frame:  # type: ignore[type-arg]
         info = self.info
-        number = pending.number
-        _, planes = unpack(pending.frame)
         end = info.pts[number + 1] if number + 1 < len(info.pts) else info.end_pts
         return Frame(
             planes,
@@ -117,153 +127,191 @@ class FrameReader:
             info.pts[number],
             info.time_base,
             duration=end - info.pts[number],
-            interlaced=pending.frame.interlaced_frame,
+            interlaced=interlaced,
         )
 
-    def _settled(self) -> Iterator[_Pending]:
-        """Frames in order, each when nothing before it in the file can still prove damaged."""
-        info = self.info
-        waiting: deque[_Pending] = deque()
-        expected: int | None = None
-        for number, frame, damage in self._decoded():
-            if expected is None:
-                expected = number
-                if number > self._first:
-                    damage = damage or "cannot be decoded"
-                    number = self._first
-                expected = number
-            lost = expected if number > expected else number if damage else None
-            if lost is not None:
-                yield from self._before_damage(waiting, lost, damage)
-                return
-            if number < expected or frame is None:
-                continue
-            expected = number + 1
-            waiting.append(_Pending(number, frame))
-            if len(waiting) > info.reorder:
-                yield waiting.popleft()
-        if expected is None or expected < len(info.pts):
-            lost = max(self._first, expected or 0)
-            yield from self._before_damage(waiting, lost, None)
-            return
-        yield from waiting
-
-    def _before_damage(
-        self, waiting: deque[_Pending], lost: int, damage: str | None
-    ) -> Iterator[_Pending]:
-        """The waiting frames that were decoded before the damaged one; the rest may refer to it."""
-        info = self.info
-        order = info.decode_order
-        stop = lost
-        for pending in waiting:
-            if order and order[pending.number] > order[lost]:
-                stop = pending.number
+    def _checked(self) -> Iterator[_Shown]:
+        """Every frame from the first on, held back until what it may refer to was seen whole."""
+        waiting: deque[_Shown] = deque()
+        expected = self._first
+        last: VideoFrame | None = None
+        for number, picture in self._decoded():
+            fault = self._fault(picture)
+            if fault is not None and number >= self._key:
+                self._damage(number, fault)
+            if expected < number < self._stop:
+                hidden = self._explain_gap(expected, number, last)
+                for missing in range(expected, expected + hidden):
+                    assert last is not None
+                    waiting.append(_Shown(missing, last))
+                expected += hidden
+            if number >= self._stop:
                 break
-            yield pending
-        if stop >= self._first:
-            packet = f" in packet {order[lost] + 1}" if order else ""
-            self.broken = Broken(info.pts[stop] * info.time_base, damage or f"invalid data{packet}")
+            if number < expected:
+                continue
+            waiting.append(_Shown(number, picture))
+            last, expected = picture, number + 1
+            while len(waiting) > self.info.reorder:
+                if waiting[0].number >= self._stop:
+                    return
+                yield waiting.popleft()
+        else:
+            if expected < self._stop:
+                hidden = self._explain_gap(expected, len(self.info.pts), last)
+                for missing in range(expected, expected + hidden):
+                    assert last is not None
+                    waiting.append(_Shown(missing, last))
+        for shown in waiting:
+            if shown.number >= self._stop:
+                return
+            yield shown
 
-    def _decoded(self) -> Iterator[tuple[int, VideoFrame | None, str | None]]:
-        """(number in info.pts, frame, damage) as the decoder delivers them."""
+    def _explain_gap(self, start: int, end: int, last: VideoFrame | None) -> int:
+        """How many frames from ``start`` to ``end`` are merely hidden; others end the picture."""
+        damage = self._find_damage(start, None)
+        if damage is not None:
+            self._damage_packet(*damage)
+        elif last is None or end - start > _MAX_HIDDEN:
+            order = self.info.decode_order
+            packet = f" of packet {order[start] + 1}" if order else ""
+            self._damage(start, f"the decoder returns no picture{packet}")
+        return max(0, min(end, self._stop) - start)
+
+    def _fault(self, picture: VideoFrame) -> str | None:
         info = self.info
-        stream, packets = self._start()
-        context = stream.codec_context
-        context.thread_type = "AUTO"  # type: ignore[assignment]
-        context.thread_count = self._threads
+        if (picture.width, picture.height) != (info.width, info.height):
+            return (
+                f"the picture's size changes from {info.width}×{info.height} "
+                f"to {picture.width}×{picture.height}"
+            )
+        form = readable_format(picture.format.name)
+        if form is None or form.layout != info.layout:
+            return f"the pixel format changes from {info.pix_fmt} to {picture.format.name}"
+        return "damaged picture" if picture.is_corrupt else None
+
+    def _damage(self, number: int, reason: str) -> None:
+        """Frame ``number`` is damaged, and so may be all whose packets come after its own."""
+        order = self.info.decode_order
+        if not order:
+            self._end_at(number, reason)
+        elif reason == "damaged picture":
+            self._damage_packet(order[number], "damaged picture")
+        else:
+            self._end_at(self._first_from(order[number]), reason)
+
+    def _damage_packet(self, packet: int, what: str) -> None:
+        self._end_at(self._first_from(packet), f"{what} in packet {packet + 1}")
+
+    def _first_from(self, packet: int) -> int:
+        """The first frame in display order whose packet is that one or a later one."""
+        order = self.info.decode_order
+        # Display and decoding order differ by no more than the reordering delay.
+        place = max(0, packet - order[0] - 2 * self.info.reorder - 2)
+        while place > 0 and order[place] >= packet:
+            place = max(0, place - 16)
+        while place < len(order) and order[place] < packet:
+            place += 1
+        return place
+
+    def _end_at(self, number: int, reason: str) -> None:
+        if number < self._stop:
+            self._stop, self._why = max(number, self._first), reason
+
+    def _alarm(self, packet: int, number: int) -> None:
+        """The decoder raised an error at a packet; with threads the fault is some packets back."""
+        if not self.info.decode_order:
+            self._end_at(number + 1, f"invalid data near packet {packet + 1}")
+        elif self._stop == len(self.info.pts) and self._false_alarms < _MAX_FALSE_ALARMS:
+            damage = self._find_damage(max(number, self._first), packet)
+            if damage is not None:
+                self._damage_packet(*damage)
+            else:
+                self._false_alarms += 1
+
+    def _decoded(self) -> Iterator[tuple[int, VideoFrame]]:
+        """(number in info.pts, picture) as the decoder delivers them, from the first wanted on.
+
+        Starts from an earlier keyframe where the decoder cannot start at the nearest.
+        """
+        info = self.info
+        key = max(0, bisect_right(info.key_pts, info.pts[self._first]) - 1)
+        while True:
+            run = self._decoded_from(key)
+            for number, picture in run:
+                if key > 0 and number > self._first:
+                    key = max(0, key - 3)
+                    break
+                yield number, picture
+                if number >= self._first:
+                    yield from run
+                    return
+            else:
+                return
+
+    def _decoded_from(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
+        info = self.info
+        if self._feed is not None:
+            self._feed.close()
+        self._feed = feed = PacketFeed(info, key, threads=self._threads)
+        self._key = info.number_of(info.key_pts[key]) if key > 0 else 0
         number = -1
-        for packet in packets:
+        for packet_number, packet in feed:
+            if number >= self._key and packet.is_corrupt and info.decode_order:
+                self._damage_packet(packet_number, "incomplete data")
             try:
-                frames = context.decode(packet if packet.size else None)
+                pictures = decode_packet(feed.context, packet)
             except av.error.FFmpegError:
-                continue  # its frame will be missing
-            for frame in frames:
+                if number >= self._key:
+                    self._alarm(packet_number, number)
+                continue
+            for picture in pictures:
                 if not info.seekable:
                     number += 1
                     if number >= len(info.pts):
                         return
+                elif picture.pts is None:
+                    continue
                 else:
-                    place = bisect_left(info.pts, frame.pts) if frame.pts is not None else 0
-                    if place >= len(info.pts) or info.pts[place] != frame.pts:
+                    found = info.number_of(picture.pts)
+                    if found == len(info.pts):
                         continue
-                    number = place
-                yield number, frame, self._damage(frame)
+                    number = found
+                yield number, picture
 
-    def _damage(self, frame: VideoFrame) -> str | None:
+    def _find_damage(self, number: int, last_packet: int | None) -> tuple[int, str] | None:
+        """(packet, what) of the first fault before or at a frame, by decoding without threads.
+
+        ``last_packet`` ends the search; where it is None, what belongs to the frame does.
+        """
         info = self.info
-        if frame.is_corrupt:
-            return "damaged picture"
-        if (frame.width, frame.height) != (info.width, info.height):
-            return (
-                f"the picture changes from {info.width}×{info.height} "
-                f"to {frame.width}×{frame.height}"
-            )
-        form = readable_format(frame.format.name)
-        if form is None or form.layout != info.layout:
-            return f"the picture changes from {info.pix_fmt} to {frame.format.name}"
-        return None
-
-    def _open(self) -> VideoStream:
-        if self._container is not None:
-            self._container.close()
-        self._container = open_input(self.info.path)
-        streams = self._container.streams
-        if self.info.stream_index >= len(streams):
-            raise InputError(f"{self.info.path}: changed since it was read first")
-        for other in streams:
-            if other.index != self.info.stream_index:
-                other.discard = av.stream.Discard.all
-        return streams[self.info.stream_index]  # type: ignore[return-value]
-
-    def _start(self) -> tuple[VideoStream, Iterator[Packet]]:
-        """The stream, and its packets from the keyframe at or before the first frame on."""
-        info = self.info
-        wanted = info.pts[self._first]
-        key = bisect_right(info.key_pts, wanted) - 1 if info.seekable else 0
-        if key > 0:
-            pts, dts = info.key_pts[key], info.key_dts[key]
-            for back in _SEEK_BACK:
-                target = min(pts, dts) - int(back / info.time_base)
-                if target <= info.pts[0]:
-                    break
-                stream = self._open()
-                assert self._container is not None
-                try:
-                    self._container.seek(target, stream=stream)
-                except av.error.FFmpegError:
-                    break
-                packets = self._container.demux(stream)
-                found = _skip_to(packets, pts, dts)
-                if found is not None:
-                    return stream, _chain(found, packets)
-        stream = self._open()
-        assert self._container is not None
-        return stream, from_first_key(self._demux(stream), stream)
-
-    def _demux(self, stream: VideoStream) -> Iterator[Packet]:
-        """Packets to the end; a demuxer that gives up ends them, the missing frames tell."""
-        assert self._container is not None
-        try:
-            yield from self._container.demux(stream)
-        except av.error.FFmpegError:
-            return
-
-
-def _skip_to(packets: Iterator[Packet], pts: int, dts: int) -> Packet | None:
-    """The keyframe's packet, or None where the container's index led past it."""
-    for packet in packets:
-        if packet.size == 0:
-            continue
-        if packet.pts == pts and packet.is_keyframe:
-            return packet
-        if packet.dts is not None and packet.dts > dts:
+        order = info.decode_order
+        if not order:
             return None
-    return None
-
-
-def _chain(first: Packet, rest: Iterator[Packet]) -> Iterator[Packet]:
-    yield first
-    try:
-        yield from rest
-    except av.error.FFmpegError:
-        return
+        number = min(number, len(order) - 1)
+        if last_packet is None:
+            last_packet = order[number] + info.reorder + 1
+        key = max(0, bisect_right(info.key_pts, info.pts[number]) - 1)
+        start = info.number_of(info.key_pts[key]) if key > 0 else 0
+        feed = PacketFeed(info, key, threads=1)
+        begun = key > 0
+        try:
+            for packet_number, packet in feed:
+                if packet_number > last_packet and packet.size:
+                    return None
+                leading = packet.pts is not None and packet.pts < info.pts[start]
+                if packet.is_corrupt and begun and not leading:
+                    return packet_number, "incomplete data"
+                try:
+                    pictures = decode_packet(feed.context, packet)
+                except av.error.FFmpegError:
+                    if begun and not leading and packet.size:
+                        return packet_number, "invalid data"
+                    continue
+                begun = begun or bool(pictures)
+                for picture in pictures:
+                    place = info.number_of(picture.pts) if picture.pts is not None else -1
+                    if start <= place < len(order) and picture.is_corrupt:
+                        return order[place], "damaged picture"
+        finally:
+            feed.close()
+        return None

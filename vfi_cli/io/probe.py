@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import gcd, lcm
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.packet import Packet
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
 from vfi_cli.frame import ColorSpec
+from vfi_cli.io.feed import STRICT_CODECS, decode_packet, set_up_decoder
 from vfi_cli.io.formats import pixel_format, readable_format
 from vfi_cli.io.scan import PacketList, find_rate, reorder_delay, scan_packets
 from vfi_cli.io.source import HdrInfo, SourceInfo, clock, open_input, picture_stream
@@ -55,65 +57,86 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         raise InputError(f"{name}: its picture stream is empty")
     if packets.failure:
         warnings.append(f"cannot be read to its end ({packets.failure})")
+    first = next((number for number, key in enumerate(packets.key) if key), 0)
+    sample, ended, strict = _sample(name, index, first)
     with open_input(name) as container:
         stream = container.streams[index]  # type: ignore[assignment]
-        sample, ended = _decode_start(stream, container.demux(stream))
         if not sample:
-            raise InputError(
-                f"{name}: no picture of its {stream.codec_context.name} stream decodes"
-            )
-        timeline = _from_packets(packets, sample, ended, stream)
+            codec = stream.codec_context.name
+            raise InputError(f"{name}: its {codec} picture stream does not decode")
+        timeline = _from_packets(packets, first, sample, ended, stream)
         if timeline is None:
-            timeline = _from_decoding(name, index, packets, stream)
-        return _describe(name, container, stream, sample, timeline, packets, warnings)
+            timeline = _from_decoding(name, stream, packets, first)
+        info = _describe(name, container, stream, sample, timeline, packets, warnings)
+        return replace(info, first_packet=first, strict=strict)
 
 
-def _decode_start(stream: VideoStream, packets: Iterator[Packet]) -> tuple[list[VideoFrame], bool]:
-    """The first frames that a decoder delivers, and whether they are all there are.
+def _sample(name: str, index: int, first: int) -> tuple[list[VideoFrame], bool, bool]:
+    """The first frames, whether they are all there are, and whether to decode strictly.
 
-    Packets before the first keyframe, and damaged ones before the first picture, are passed over.
+    A stream that a strict decoder finds fault with from its very beginning is not damaged
+    but careless, and is decoded as everybody else does.
     """
-    context = stream.codec_context
+    with open_input(name) as container:
+        strict = container.streams[index].codec_context.codec.canonical_name in STRICT_CODECS
+    frames, ended, faults = _decode_start(name, index, first, strict=strict)
+    if strict and faults:
+        relaxed, relaxed_ended, relaxed_faults = _decode_start(name, index, first, strict=False)
+        if relaxed_faults < faults:
+            return relaxed, relaxed_ended, False
+    return frames, ended, strict
+
+
+def _decode_start(
+    name: str, index: int, first: int, *, strict: bool
+) -> tuple[list[VideoFrame], bool, int]:
+    """The first frames that a decoder delivers, whether they are all, and the faults it found."""
     frames: list[VideoFrame] = []
-    for packet in from_first_key(packets, stream):
-        try:
-            frames += context.decode(packet if packet.size else None)
-        except av.error.FFmpegError:
-            if frames:
-                return frames, False
-        if len(frames) >= _SAMPLE:
-            return frames, False
-    return frames, True
+    faults = 0
+    with open_input(name) as container:
+        stream: VideoStream = container.streams[index]  # type: ignore[assignment]
+        context = stream.codec_context
+        set_up_decoder(context, threads=1, strict=strict)
+        for packet in packets_from(container, stream, first):
+            try:
+                frames += decode_packet(context, packet)
+            except av.error.FFmpegError:
+                faults += 1
+                if frames and not strict:
+                    return frames, False, faults
+            if len(frames) >= _SAMPLE or faults > 250:
+                return frames, False, faults
+    return frames, True, faults
 
 
-def from_first_key(packets: Iterator[Packet], stream: VideoStream) -> Iterator[Packet]:
-    """Packets from the first keyframe on; all of them where none of the first many is one."""
-    waiting: list[Packet] = []
-    started = False
-    for packet in packets:
-        if packet.size and packet.stream_index != stream.index:
-            continue
-        if started:
-            yield packet
-            continue
-        if packet.is_keyframe and packet.size:
-            waiting = []
-        elif packet.size and len(waiting) < 250:
-            waiting.append(packet)
-            continue
-        started = True
-        yield from waiting
-        yield packet
+def packets_from(container: InputContainer, stream: VideoStream, first: int) -> Iterator[Packet]:
+    """The stream's packets from number ``first`` on, and an empty one at the end."""
+    number = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                if number >= first:
+                    yield packet
+                number += 1
+    except av.error.FFmpegError:
+        pass
+    yield Packet()
 
 
 def _from_packets(
-    packets: PacketList, sample: Sequence[VideoFrame], ended: bool, stream: VideoStream
+    packets: PacketList,
+    first: int,
+    sample: Sequence[VideoFrame],
+    ended: bool,
+    stream: VideoStream,
 ) -> _Timeline | None:
     """The timeline as the packets state it, or None where it cannot be trusted."""
-    first_key = next((i for i, key in enumerate(packets.key) if key), 0)
+    count = len(packets)
+    while count > first + 1 and packets.corrupt[count - 1]:
+        count -= 1  # the recording was cut off within a picture
     numbered: dict[int, int] = {}
     last_dts: int | None = None
-    for number in range(first_key, len(packets)):
+    for number in range(first, count):
         dts = packets.dts[number]
         if dts is not None:
             if last_dts is not None and dts < last_dts:
@@ -130,7 +153,7 @@ def _from_packets(
         return None
     order = sorted(pts for pts in numbered if pts >= start)
     seen = [frame.pts for frame in sample]
-    if seen != order[: len(seen)] or (ended and len(seen) != len(order)):
+    if seen[: len(order)] != order[: len(seen)] or (ended and len(seen) < len(order)):
         return None
     assert stream.time_base is not None
     last = order[-1]
@@ -154,16 +177,15 @@ def _last_gap(pts: Sequence[int]) -> int:
     return pts[-1] - pts[-2] if len(pts) > 1 else 0
 
 
-def _from_decoding(name: str, index: int, packets: PacketList, stream: VideoStream) -> _Timeline:
+def _from_decoding(name: str, stream: VideoStream, packets: PacketList, first: int) -> _Timeline:
     """The timeline as a decoder delivers it, for packets that do not state it."""
+    stamps: list[int | None] = []
     with open_input(name) as container:
-        again: VideoStream = container.streams[index]  # type: ignore[assignment]
-        context: VideoCodecContext = again.codec_context
-        context.thread_type = "AUTO"  # type: ignore[assignment]
-        stamps: list[int | None] = []
-        for packet in from_first_key(container.demux(again), again):
+        again: VideoStream = container.streams[stream.index]  # type: ignore[assignment]
+        set_up_decoder(again.codec_context, threads=0, strict=False)
+        for packet in packets_from(container, again, first):
             try:
-                frames = context.decode(packet if packet.size else None)
+                frames = decode_packet(again.codec_context, packet)
             except av.error.FFmpegError:
                 continue
             stamps += [frame.pts for frame in frames]
@@ -186,15 +208,12 @@ def _from_decoding(name: str, index: int, packets: PacketList, stream: VideoStre
                 keys=[(p, p if d is None else d) for p, d in keys],
                 decode_order=[numbered[p] for p in known],
             )
-    # Without times of its own a frame is shown when its turn comes: the decoding times
-    # in order are the display times of a stream whose delay is constant.
-    first_key = next((i for i, key in enumerate(packets.key) if key), 0)
-    dts = [value for value in packets.dts[first_key:] if value is not None]
-    if len(dts) == len(packets) - first_key == len(stamps) and not known:
-        times = sorted(dts)
-        if all(a < b for a, b in itertools.pairwise(times)):
-            gap = _last_gap(times) or packets.duration[-1]
-            return _Timeline(times, times[-1] + gap, base, seekable=False)
+    # A stream whose delay is constant shows its frames in the order of the decoding times.
+    dts = [value for value in packets.dts[first:] if value is not None]
+    complete = len(dts) == len(packets) - first == len(stamps)
+    if complete and all(a < b for a, b in itertools.pairwise(dts)):
+        gap = _last_gap(dts) or packets.duration[-1]
+        return _Timeline(dts, dts[-1] + gap, base, seekable=False)
     if len(known) * 2 > len(stamps):
         return _repaired(stamps, base, _stated_rate(stream))
     rate = _stated_rate(stream)
@@ -271,7 +290,7 @@ def _stated_rate(stream: VideoStream) -> Fraction:
 
 def _describe(
     name: str,
-    container: av.container.InputContainer,
+    container: InputContainer,
     stream: VideoStream,
     sample: Sequence[VideoFrame],
     timeline: _Timeline,
@@ -304,7 +323,7 @@ def _describe(
         width=frame.width,
         height=frame.height,
         layout=form.layout,
-        color=color_of(frame),
+        color=replace(color_of(frame), chroma_location=chroma_location(frame)),
         pix_fmt=frame.format.name,
         sample_aspect_ratio=Fraction(aspect) if aspect else Fraction(1),
         rotation=-frame.rotation % 360,
@@ -319,6 +338,8 @@ def _describe(
         constant_rate=rate if constant else None,
         variable=not constant,
         seekable=timeline.seekable,
+        first_packet=0,
+        strict=False,
         interlaced=any(shown.interlaced_frame for shown in sample),
         hdr=hdr,
         display_matrix=matrix,
@@ -340,6 +361,42 @@ def color_of(frame: VideoFrame) -> ColorSpec:
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
     )
+
+
+_LOCATIONS = ("unspecified", "left", "center", "topleft", "top", "bottomleft", "bottom")
+
+
+def chroma_location(frame: VideoFrame) -> int:
+    """Where chroma samples lie, as in FFmpeg's AVChromaLocation; 0 where the stream is silent.
+
+    PyAV has no attribute for it, so it is read from what FFmpeg's showinfo filter reports.
+    """
+    graph = av.filter.Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width,
+        height=frame.height,
+        format=frame.format.name,
+        time_base=frame.time_base or Fraction(1, 25),
+    )
+    report = graph.add("showinfo", "checksum=0")
+    sink = graph.add("buffersink")
+    source.link_to(report)
+    report.link_to(sink)
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.INFO)
+    try:
+        with av.logging.Capture() as lines:
+            graph.configure()
+            graph.push(frame)
+            graph.pull()
+    except av.error.FFmpegError:
+        return 0
+    finally:
+        av.logging.set_level(level)
+    text = " ".join(message for _, name, message in lines if name == "showinfo")
+    found = re.search(r"\bcl:(\w+)", text)
+    return _LOCATIONS.index(found[1]) if found and found[1] in _LOCATIONS else 0
 
 
 def _side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None, list[str]]:
@@ -375,7 +432,7 @@ def _side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | Non
 
 
 def _declared_end(
-    container: av.container.InputContainer,
+    container: InputContainer,
     stream: VideoStream,
     timeline: _Timeline,
     packets: PacketList,

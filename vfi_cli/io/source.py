@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -61,6 +62,8 @@ class SourceInfo:
     constant_rate: Fraction | None  # where every pts is start + n / rate but for rounding
     variable: bool  # gaps differ by more than the time base's rounding
     seekable: bool  # False: order and times are known by decoding from the start alone
+    first_packet: int  # number of the packet at which decoding starts
+    strict: bool  # the decoder is asked to report all damage
     interlaced: bool
     hdr: HdrInfo | None = None
     display_matrix: tuple[int, ...] | None = None  # nine numbers, as in FFmpeg's side data
@@ -71,6 +74,11 @@ class SourceInfo:
     def start(self) -> Fraction:
         """When the first frame is shown, in seconds of the container's clock."""
         return self.pts[0] * self.time_base
+
+    def number_of(self, pts: int) -> int:
+        """Which frame that pts is, or len(pts) where it is none."""
+        place = bisect_left(self.pts, pts)
+        return place if place < len(self.pts) and self.pts[place] == pts else len(self.pts)
 
     @property
     def duration(self) -> Fraction:
