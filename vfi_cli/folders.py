@@ -31,9 +31,9 @@ from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.atomic import fsync_dir, fsync_file
 from vfi_cli.io.images import Image, ImageInfo, image_frame, probe_image, read_image, write_image
 from vfi_cli.io.naming import Clip, Naming, Placement, find_clips, place
-from vfi_cli.io.prefetch import prefetch
 from vfi_cli.plan import RenderSettings, Timing
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, pictures, scene_stream, synthesizer_for
+from vfi_cli.stages import ahead
 from vfi_cli.timeline import OutputGrid
 from vfi_cli.work import WorkFolder, was_published, work_folder_of, writing
 
@@ -332,18 +332,17 @@ class _Making:
         settled = max(0, first // self._step - 1)
         begin = max(0, settled - scene_stream(self._settings).context)
         part = Part(first, stop=max(todo) + 1, settled=Fraction(settled) if begin else None)
-        synthesizer = synthesizer_for(self._settings, interpolator, self._plan.info.layout)
-        decoded = prefetch(self._decoded(begin), QUEUE_FRAMES)
-        made = pictures(
-            decoded,
-            synthesizer,
-            self._settings,
-            grid,
-            part,
-            end=lambda shown: shown.time + Fraction(1, self._step),
-            counts=Counts(),
-        )
-        with decoded, _Writers() as writers:
+        synthesizer = synthesizer_for(self._settings, interpolator)
+        with ahead(self._decoded(begin), QUEUE_FRAMES) as decoded, _Writers() as writers:
+            made = pictures(
+                decoded,
+                synthesizer,
+                self._settings,
+                grid,
+                part,
+                end=lambda shown: shown.time + Fraction(1, self._step),
+                counts=Counts(),
+            )
             for k, frame in enumerate(made, start=first):
                 if k in wanted and not (self._work.path / wanted[k].name).exists():
                     left = self._images[k // self._step]

@@ -132,7 +132,8 @@ class Progress:
             parts.append(f"{number(self._done)} {self._unit}")
         speed = self._average() if self._closed else self._speed.value()
         if speed is not None:
-            parts.append(f"{_three_digits(speed)} fps")
+            unit = " fps" if self._unit == "frames" else f" {self._unit}/s"
+            parts.append(f"{_three_digits(speed)}{unit}")
             if self._fps:
                 parts.append(f"{_three_digits(speed / float(self._fps))}× real time")
         if self._closed or not self._total:

@@ -1,0 +1,226 @@
+"""``vfi frames``: new images between the images of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vfi_cli.cli import messages
+from vfi_cli.cli import options as opt
+from vfi_cli.io.naming import Clip, Naming
+
+if TYPE_CHECKING:
+    from vfi_cli.errors import VfiError
+    from vfi_cli.folders import ClipPlan, ClipResult, FolderOptions
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+  vfi frames clip/ --inter 3                        into clip.x4/
+  vfi frames REDS/val_15fps --inter 1 -o out/       every clip in the folder
+  vfi frames shots/ --inter 1 --keep-inputs --naming sequence -o smooth/
+"""
+
+Folder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="A folder of images, or of folders of images.")
+]
+Inter = Annotated[
+    int,
+    typer.Option("--inter", "-n", metavar="N", min=1, max=255, help="New images between each two."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder to make.",
+        show_default="DIR.xN beside the input",
+    ),
+]
+NamingOption = Annotated[
+    Naming,
+    typer.Option(
+        metavar="WAY",
+        help="reds: numbers between those of the inputs; suffix: 001_0, 001_1 …; sequence: all "
+        "renumbered, inputs included; auto: reds where the numbers leave room, else suffix.",
+    ),
+]
+KeepInputs = Annotated[
+    bool,
+    typer.Option("--keep-inputs", metavar="", help="Also copy the inputs, byte for byte."),
+]
+Crop = Annotated[
+    Any,
+    typer.Option(
+        parser=opt.parse_size, metavar="WxH", help="Cut this from the centre.", show_default=False
+    ),
+]
+Resize = Annotated[
+    Any,
+    typer.Option(
+        parser=opt.parse_size,
+        metavar="WxH",
+        help="Resize, after cropping.",
+        show_default=False,
+    ),
+]
+
+
+def frames(  # noqa: PLR0917 (one parameter an option; most are read from ctx.params)
+    ctx: typer.Context,
+    folder: Folder,
+    inter: Inter = 1,
+    output: Output = None,
+    naming: NamingOption = "auto",
+    keep_inputs: KeepInputs = False,
+    crop: Crop = None,
+    resize: Resize = None,
+    model: opt.Model = "default",
+    architecture: opt.Architecture = None,
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    scale: opt.ScaleOption = "auto",
+    tta: opt.Tta = False,
+    ensemble: opt.Ensemble = False,
+    cuts: opt.Cuts = True,
+    cuts_threshold: opt.CutsThreshold = None,
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Add frames between the images of a folder.
+
+    Reads PNG, JPEG, WebP and TIFF; new images have the format, the bit depth and the
+    colour profile of their neighbours. A folder of clip folders is done clip by clip.
+    The output folder appears when it is complete; a run that was interrupted goes on
+    when the same command is given again.
+    """
+    from vfi_cli.api import ModelOptions
+    from vfi_cli.folders import FolderOptions, interpolate_frames, plan_folder
+
+    params = ctx.params
+    options = FolderOptions(
+        model=ModelOptions(
+            name=model,
+            scale=opt.scale_value(scale),
+            **{k: params[k] for k in ("architecture", "device", "dtype", "tta", "ensemble")},
+        ),
+        **{k: params[k] for k in ("inter", "naming", "keep_inputs", "crop", "resize")},
+        **{k: params[k] for k in ("cuts", "cuts_threshold", "overwrite")},
+    )
+    screen = _screen(options, quiet=quiet)
+    try:
+        if dry_run:
+            plans, failed = plan_folder(folder, output, options)
+            for plan in plans:
+                screen.planned(plan)
+            for clip, error in failed:
+                screen.failed(clip, error)
+            if len(failed) == 1 and not plans:
+                raise failed[0][1]
+        else:
+            interpolate_frames(folder, output, options, listener=screen)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "finished images are kept. The same command goes on from there."
+        ) from None
+    finally:
+        screen.close()
+        if json:
+            messages.print_json(screen.records)
+
+
+def _screen(options: FolderOptions, *, quiet: bool) -> Any:
+    """A listener that shows what happens; made here since its base class is heavy to import."""
+    from vfi_cli.cli.progress import Progress
+    from vfi_cli.folders import FolderListener
+
+    class Screen(FolderListener):
+        def __init__(self) -> None:
+            self.records: list[dict[str, Any]] = []
+            self._console = messages.console(quiet=quiet)
+            self._progress: Progress | None = None
+
+        def planned(self, plan: ClipPlan) -> None:
+            self.close()
+            source, target = _names(plan)
+            left = max(len(source), len(target))
+            count = messages.number(len(plan.clip.images))
+            self._console.print(f"{source:<{left}}  {count} images  {plan.info.describe()}")
+            made = f"{messages.number(plan.new)} new, {plan.inter} between each two"
+            size = f"  {plan.width}×{plan.height}" if plan.changes_pixels else ""
+            how = f"named as {plan.naming}{size}  model {options.model.name}"
+            self._console.print(f"{target:<{left}}  {made}  {how}")
+            for note in plan.notes:
+                self._console.print(f"  {note}")
+            self.records.append({"input": str(plan.clip.folder), **_plan_json(plan)})
+
+        def progress(self, done: int, total: int) -> None:
+            if self._progress is None:
+                self._progress = Progress(
+                    total, None, self._console, quiet, start=done, unit="images"
+                )
+            self._progress.update(done)
+
+        def finished(self, plan: ClipPlan, result: ClipResult) -> None:
+            self.close()
+            self._console.print(f"✓ {_names(plan)[1]}  {_result(result)}")
+            self.records[-1] |= {
+                "images": result.images,
+                "new": result.new,
+                "copied": result.copied,
+                "cuts": result.cuts,
+                "seconds": round(result.seconds, 3),
+            }
+
+        def failed(self, clip: Clip, error: VfiError) -> None:
+            self.close()
+            messages.fail(str(error))
+            record = {"input": str(clip.folder), "error": str(error), "exit_code": error.exit_code}
+            if self.records and self.records[-1]["input"] == record["input"]:
+                self.records.pop()
+            self.records.append(record)
+
+        def close(self) -> None:
+            if self._progress is not None:
+                self._progress.close()
+                self._progress = None
+
+    return Screen()
+
+
+def _names(plan: ClipPlan) -> tuple[str, str]:
+    """The last parts of the folders' paths, enough to tell clips apart."""
+    depth = 1 + plan.clip.name.count("/") + bool(plan.clip.name)
+    return tuple(  # type: ignore[return-value]
+        "/".join(path.resolve().parts[-depth:]) + "/" for path in (plan.clip.folder, plan.output)
+    )
+
+
+def _plan_json(plan: ClipPlan) -> dict[str, Any]:
+    return {
+        "output": str(plan.output),
+        "naming": plan.naming,
+        "inter": plan.inter,
+        "inputs": len(plan.clip.images),
+        "images": len(plan.placements),
+        "width": plan.width,
+        "height": plan.height,
+        "first": plan.placements[0].name,
+        "last": plan.placements[-1].name,
+    }
+
+
+def _result(result: ClipResult) -> str:
+    """``1 782 images, 1 776 new, read back and checked  1 cut respected  54 s``."""
+    parts = [
+        f"{messages.number(result.images)} images, {messages.number(result.new)} new, "
+        "read back and checked",
+        f"{result.cuts} cut{'s' * (result.cuts != 1)} respected" if result.cuts else "",
+        messages.spoken(result.seconds),
+    ]
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,105 @@
+"""``vfi video``: a video from the numbered images of a folder."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vfi_cli.cli import messages
+from vfi_cli.cli import options as opt
+
+EXAMPLES = """\
+[bold]Examples[/bold]
+  vfi video frames/ --fps 24 -o film.mp4
+  vfi video frames/ --fps 23.976 --codec prores -o film.mov
+  vfi video frames/ --fps 60 --codec ffv1 -o film.mkv         every pixel as it is
+"""
+
+
+def as_rate(text: str | Fraction) -> Fraction:
+    """Parser of --fps (Typer also hands it values that are parsed already)."""
+    from vfi_cli.timeline import parse_rate
+
+    return text if isinstance(text, Fraction) else parse_rate(text)
+
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="OUT", help="The video to make.", show_default=False),
+]
+Fps = Annotated[
+    Fraction,
+    typer.Option(
+        parser=as_rate,
+        metavar="RATE",
+        help="Frames a second: 24, 30000/1001, or 23.976.",
+        show_default=False,
+    ),
+]
+
+
+def video(  # noqa: PLR0917 (one parameter an option)
+    folder: Folder,
+    fps: Fps,
+    output: Output,
+    codec: opt.Codec = "auto",
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    pix_fmt: opt.PixFmt = "auto",
+    overwrite: opt.Overwrite = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> None:
+    """Make a video from the numbered images of a folder.
+
+    Images are shown in the order of their numbers, each for one frame. The video
+    appears under its name when it was read back and agrees with the images.
+    """
+    from vfi_cli.cli.progress import Progress
+    from vfi_cli.io.encode import EncoderOptions
+    from vfi_cli.sequence import SequenceOptions, plan_sequence, render_sequence
+
+    encoder = EncoderOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+    options = SequenceOptions(fps=fps, encoder=encoder, overwrite=overwrite)
+    console = messages.console(quiet=quiet)
+    plan = plan_sequence(folder, output, options)
+    source = plan.clip.folder.resolve().name + "/"
+    left = max(len(source), len(output.name))
+    count = messages.number(plan.frames)
+    console.print(f"{source:<{left}}  {count} images  {plan.info.describe()}")
+    console.print(
+        f"{output.name:<{left}}  {messages.rate(fps)} fps  {messages.clock(plan.frames / fps)}  "
+        f"{plan.encoder.encoder} {plan.encoder.pix_fmt}"
+    )
+    for note in plan.notes:
+        console.print(f"  {note}")
+    record = {
+        "input": str(plan.clip.folder),
+        "output": str(output),
+        "frames": plan.frames,
+        "fps": str(fps),
+        "encoder": plan.encoder.as_dict(),
+        "notes": plan.notes,
+    }
+    if not dry_run:
+        try:
+            with Progress(plan.frames, fps, console, quiet) as progress:
+                result = render_sequence(plan, options, progress.update)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "finished segments are kept. The same command goes on from there."
+            ) from None
+        console.print(
+            f"✓ {output.name}  {messages.number(result.frames)} frames, "
+            f"{messages.clock(result.duration)}, read back and checked  "
+            f"{messages.spoken(result.seconds)}  {messages.size(result.size)}"
+        )
+        record |= {"bytes": result.size, "seconds": round(result.seconds, 3)}
+    if json:
+        messages.print_json(record)
