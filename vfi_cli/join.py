@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard, Stream
@@ -132,6 +133,7 @@ def _write(
         )
         copier = StreamCopier(source, plan, left_out=left_out, until=until)
 
+        tick, _ = _tick(fps, plan.time_map.output(start), plan.muxer)
         tags = dict(plan.video_tags)
         if plan.timecode and (label := _timecode(plan, source, info, fps, start)):
             tags["timecode"] = label
@@ -140,6 +142,7 @@ def _write(
             mux.add_video(
                 first.streams.video[0],
                 fps=fps,
+                time_base=tick,
                 tags=tags,
                 disposition=plan.video_disposition,
                 sample_aspect_ratio=info.sample_aspect_ratio or None,
@@ -165,14 +168,18 @@ def movie_options(plan: StreamPlan, streams: Iterable[Stream], start: Fraction) 
     if plan.muxer not in ("mp4", "mov"):
         return {}
     kept = {item.index for item in plan.items if item.action != "drop"}
+    sounds = [s for s in streams if s.index in kept and isinstance(s, AudioStream)]
     delays = [start] + [
         plan.time_map.output(s.start_time * s.time_base)
-        for s in streams
-        if s.index in kept and s.type == "audio" and s.start_time is not None and s.time_base
+        for s in sounds
+        if s.start_time is not None and s.time_base
     ]
-    unit = math.lcm(1000, *(delay.denominator for delay in delays))
-    if unit > _FINEST:
-        unit = math.lcm(*(delay.denominator for delay in delays))
+    unit = 1000
+    if any(delays):
+        rates = [s.codec_context.sample_rate or 1 for s in sounds]
+        unit = math.lcm(1000, *(delay.denominator for delay in delays), *rates)
+        if unit > _FINEST:
+            unit = math.lcm(*(delay.denominator for delay in delays))
     options = {"movie_timescale": str(unit if unit <= _FINEST else 90_000)}
     if plan.timecode and plan.muxer == "mp4":
         options["write_tmcd"] = "1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import cast
 
@@ -51,7 +52,8 @@ class AudioConverter:
         self._graph: Graph | None = None
         self._samples = 0  # samples given to the encoder
         self._start: Fraction | None = None  # output time of the first sample
-        self._frame_shape: tuple[str, str, int] | None = None
+        self._run_in: int | None = None  # samples that the encoder puts in front
+        self._coarse = False
 
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
         """Make the output stream, under the input stream's index."""
@@ -85,6 +87,7 @@ class AudioConverter:
             close = [f for f in formats if f.rstrip("p") == wanted.rstrip("p")]
             wide = [f for f in formats if f.rstrip("p") in ("s32", "flt")]
             context.format = (close or wide or formats)[0]
+        self._coarse = mux.muxer in ("matroska", "webm")
         self._encoder = context
         self._rate = rate
 
@@ -162,10 +165,19 @@ class AudioConverter:
     def _stamped(self, packets: list[Packet]) -> list[Packet]:
         """Move the encoder's times, which count from zero, to where the sound begins."""
         assert self._start is not None
-        shift = round(self._start * self._rate)
         for packet in packets:
-            if packet.pts is not None:
-                packet.pts += shift
-            if packet.dts is not None:
-                packet.dts += shift
+            pts = packet.pts or 0
+            if self._run_in is None:
+                self._run_in = -pts
+            if self._coarse:
+                # Matroska stores a time and the run-in, each rounded to a millisecond, and readers
+                # subtract them: what they get is nearest to the truth if rounded together here.
+                time = self._start + Fraction(pts + self._run_in, self._rate)
+                run_in = Fraction(1000 * self._run_in, self._rate)
+                packet.pts = round(1000 * time) - math.floor(run_in + Fraction(1, 2))
+                packet.duration = round(Fraction(1000 * (packet.duration or 0), self._rate))
+                packet.time_base = Fraction(1, 1000)
+            else:
+                packet.pts = pts + round(self._start * self._rate)
+            packet.dts = packet.pts
         return packets

@@ -17,7 +17,7 @@ from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
-from vfi_cli.io import matroska, mp4_boxes
+from vfi_cli.io import avi, matroska, mp4_boxes
 from vfi_cli.io.source import HdrInfo
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class OutputMux:
         self._track = 0  # number of the next stream that becomes a track
         self._mp4 = mp4_boxes.Additions()
         self._matroska: matroska.Additions | None = None
-        self._languages: dict[int, str] = {}
+        self._languages: dict[int, str] = {}  # by track
+        self._firsts: dict[int, Fraction] = {}  # time of the first packet, by stream
         self._streams: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
         self._closed = False
@@ -95,16 +96,20 @@ class OutputMux:
         template: VideoStream,
         *,
         fps: Fraction,
+        time_base: Fraction | None = None,
         tags: Mapping[str, str] | None = None,
         disposition: int = 0,
         sample_aspect_ratio: Fraction | None = None,
         display_matrix: Sequence[int] | None = None,
         hdr: HdrInfo | None = None,
     ) -> Stream:
-        """The picture: packets coded as ``template``'s, one every 1 / fps seconds."""
+        """The picture: packets coded as ``template``'s, one every 1 / fps seconds.
+
+        ``time_base`` is that of the packets to come, 1 / fps where it is not given.
+        """
         stream = self._out.add_stream_from_template(template, opaque=True)
         context = stream.codec_context
-        stream.time_base = 1 / fps
+        stream.time_base = time_base or 1 / fps
         context.framerate = fps
         if sample_aspect_ratio:
             context.sample_aspect_ratio = sample_aspect_ratio
@@ -213,6 +218,8 @@ class OutputMux:
         self._mux(packet)
 
     def _mux(self, packet: Packet) -> None:
+        if packet.dts is not None:
+            self._firsts.setdefault(packet.stream_index, packet.dts * packet.time_base)
         try:
             self._out.mux(packet)
         except (av.error.FFmpegError, ValueError, OSError) as error:
@@ -237,6 +244,15 @@ class OutputMux:
         try:
             if self._matroska is not None:
                 matroska.complete(path, self._matroska)
+            elif self.muxer == "avi" and self._firsts:
+                # The muxer moves everything so that no decoding time is negative.
+                zero = min([Fraction(0), *self._firsts.values()])
+                late = {
+                    stream.index: self._firsts[stream.index] - zero
+                    for stream in self._streams.values()
+                    if stream.type == "audio" and stream.index in self._firsts
+                }
+                avi.set_starts(path, late)
             elif self.muxer in ("mp4", "mov"):
                 with av.open(f"file:{path}", metadata_errors="replace") as written:
                     there = {key.lower() for key in written.metadata}
