@@ -276,7 +276,7 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
 
 
 def _segment_container(muxer: str, encoder: str) -> str:
-    """NUT has an exact time base for any rate; what it cannot hold is intra-only and goes to MOV."""
+    """NUT, whose time base is exact for any rate; what it cannot hold goes to MOV."""
     if muxer == "yuv4mpegpipe":
         return muxer
     for choice in ("nut", "mov", "matroska"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Self
 import av
 from av.video.frame import VideoFrame
 
-from vfi_cli.frame import Frame
+from vfi_cli.frame import Frame, Samples
 from vfi_cli.io.feed import PacketFeed, decode_packet
 from vfi_cli.io.formats import readable_format, unpack
 from vfi_cli.io.probe import probe
@@ -91,9 +91,9 @@ class FrameReader:
 
     def close(self) -> None:
         """Let go of the file and the decoder. Closing twice, or midway, is fine."""
-        self._frames.close()  # type: ignore[attr-defined]
+        self._frames.close()
 
-    def _run(self) -> Iterator[Frame]:
+    def _run(self) -> Generator[Frame, None, None]:
         try:
             if self._first >= len(self.info.pts):
                 return
@@ -115,7 +115,7 @@ class FrameReader:
                 self._feed.close()
                 self._feed = None
 
-    def _frame(self, number: int, planes: tuple, interlaced: bool) -> Frame:  # type: ignore[type-arg]
+    def _frame(self, number: int, planes: tuple[Samples, ...], interlaced: bool) -> Frame:
         info = self.info
         end = info.pts[number + 1] if number + 1 < len(info.pts) else info.end_pts
         return Frame(
@@ -205,10 +205,8 @@ class FrameReader:
     def _first_from(self, packet: int) -> int:
         """The first frame in display order whose packet is that one or a later one."""
         order = self.info.decode_order
-        # Display and decoding order differ by no more than the reordering delay.
-        place = max(0, packet - order[0] - 2 * self.info.reorder - 2)
-        while place > 0 and order[place] >= packet:
-            place = max(0, place - 16)
+        # Nearly sorted: a search finds the neighbourhood, and a step back all of it.
+        place = max(0, bisect_left(order, packet) - 4 * self.info.reorder - 16)
         while place < len(order) and order[place] < packet:
             place += 1
         return place

@@ -131,7 +131,7 @@ class VideoWriter:
         self._guard(self._out.start_encoding)
 
     def write(self, frame: Frame) -> None:
-        """Encode the next frame. Its own time does not matter; its layout is converted if needed."""
+        """Encode the next frame, in the encoder's layout; its own time does not matter."""
         if self._closed:
             raise ValueError("the writer is closed")
         if (frame.width, frame.height) != self._size:
@@ -232,9 +232,8 @@ def add_video_stream(
         options["g"] = "1"
     if color.chroma_location:
         options["chroma_sample_location"] = str(color.chroma_location)
-    stream: VideoStream = out.add_stream(  # type: ignore[call-overload]
-        config.encoder, rate=fps, options=options, width=width, height=height
-    )
+    stream = out.add_stream(config.encoder, rate=fps, options=options, width=width, height=height)
+    assert isinstance(stream, VideoStream)
     stream.pix_fmt = config.pix_fmt
     context = stream.codec_context
     context.time_base = 1 / fps

@@ -22,7 +22,7 @@ STRICT_CODECS = frozenset({"hevc", "mjpeg"})
 
 def set_up_decoder(context: VideoCodecContext, *, threads: int, strict: bool) -> None:
     """``threads`` 0 is one a core, of frames where the codec can; strict reports all damage."""
-    context.thread_type = "AUTO" if threads != 1 else "SLICE"  # type: ignore[assignment]
+    context.thread_type = "AUTO" if threads != 1 else "SLICE"
     context.thread_count = threads
     if strict:
         context.options = {"err_detect": "explode"}

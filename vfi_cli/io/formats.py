@@ -255,7 +255,7 @@ def _rows(frame: av.VideoFrame, plane: int, element: str) -> NDArray[Any]:
     memory = frame.planes[plane]
     dtype = np.dtype(element)
     stride = memory.line_size
-    rows = np.frombuffer(memory, np.uint8, memory.height * abs(stride))
+    rows = np.frombuffer(memoryview(memory), np.uint8, memory.height * abs(stride))
     rows = rows.reshape(memory.height, abs(stride))
     if stride < 0:
         rows = rows[::-1]
@@ -265,7 +265,7 @@ def _rows(frame: av.VideoFrame, plane: int, element: str) -> NDArray[Any]:
 def _palette(frame: av.VideoFrame) -> tuple[Samples, ...]:
     """R, G, B, A of a picture with a palette of 256 colours (32-bit words, alpha on top)."""
     indices = _rows(frame, 0, "u1")[: frame.height, : frame.width]
-    words = np.frombuffer(frame.planes[1], np.uint32, 256)
+    words = np.frombuffer(memoryview(frame.planes[1]), np.uint32, 256)
     return tuple(((words >> shift) & 255).astype(np.uint8)[indices] for shift in (16, 8, 0, 24))
 
 

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import gcd, lcm
+from math import gcd
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
-from vfi_cli.frame import ColorSpec
 from vfi_cli.io.feed import STRICT_CODECS, decode_packet, set_up_decoder
-from vfi_cli.io.formats import pixel_format, readable_format
-from vfi_cli.io.scan import PacketList, find_rate, reorder_delay, scan_packets
-from vfi_cli.io.source import HdrInfo, SourceInfo, clock, open_input, picture_stream
+from vfi_cli.io.formats import readable_format
+from vfi_cli.io.scan import PacketList, find_rate, one_duration, reorder_delay, scan_packets
+from vfi_cli.io.source import SourceInfo, clock, open_input, picture_stream
+from vfi_cli.io.stated import chroma_location, color_of, side_data
 
 #: Frames that are decoded to see whether the decoder agrees with the packets.
 _SAMPLE = 12
@@ -67,7 +65,15 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         timeline = _from_packets(packets, first, sample, ended, stream)
         if timeline is None:
             timeline = _from_decoding(name, stream, packets, first)
-        info = _describe(name, container, stream, sample, timeline, packets, warnings)
+        info = _describe(
+            name,
+            container=container,
+            stream=stream,
+            sample=sample,
+            timeline=timeline,
+            packets=packets,
+            warnings=warnings,
+        )
         return replace(info, first_packet=first, strict=strict)
 
 
@@ -221,14 +227,13 @@ def _from_decoding(name: str, stream: VideoStream, packets: PacketList, first: i
     step = 1 / rate
     whole = Fraction(
         gcd(start.numerator * step.denominator, step.numerator * start.denominator),
-        lcm(start.denominator, step.denominator) * gcd(start.denominator, step.denominator),
-    )
-    ticks, first = step / whole, start / whole
-    assert ticks.denominator == first.denominator == 1
-    times = [int(first + n * ticks) for n in range(len(stamps))]
+        start.denominator * step.denominator,
+    )  # the largest unit of which both are multiples
+    origin, ticks = int(start / whole), int(step / whole)
+    times = [origin + n * ticks for n in range(len(stamps))]
     return _Timeline(
         times,
-        int(first + len(stamps) * ticks),
+        origin + len(stamps) * ticks,
         whole,
         seekable=False,
         warnings=[f"states no times; shown at {float(rate):.6g} frames a second"],
@@ -290,6 +295,7 @@ def _stated_rate(stream: VideoStream) -> Fraction:
 
 def _describe(
     name: str,
+    *,
     container: InputContainer,
     stream: VideoStream,
     sample: Sequence[VideoFrame],
@@ -303,7 +309,7 @@ def _describe(
         raise InputError(f"{name}: its pixel format {frame.format.name} cannot be read")
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio
-    hdr, matrix, more = _side_data(frame)
+    hdr, matrix, more = side_data(frame)
     warnings += more + timeline.warnings
     rate, constant = find_rate(
         timeline.pts,
@@ -348,89 +354,6 @@ def _describe(
     )
 
 
-def color_of(frame: VideoFrame) -> ColorSpec:
-    """The colour that a decoded frame states."""
-    form = pixel_format(frame.format.name)
-    kind = form.layout.kind if form is not None else "rgb"
-    stated = int(frame.color_range)  # 1 limited, 2 full, 0 unknown
-    full = stated == 2 or (form is not None and form.full_range) or (kind == "rgb" and stated != 1)
-    matrix = 0 if kind == "rgb" else int(frame.colorspace)
-    return ColorSpec(
-        matrix=matrix,
-        full_range=full,
-        primaries=int(frame.color_primaries),
-        transfer=int(frame.color_trc),
-    )
-
-
-_LOCATIONS = ("unspecified", "left", "center", "topleft", "top", "bottomleft", "bottom")
-
-
-def chroma_location(frame: VideoFrame) -> int:
-    """Where chroma samples lie, as in FFmpeg's AVChromaLocation; 0 where the stream is silent.
-
-    PyAV has no attribute for it, so it is read from what FFmpeg's showinfo filter reports.
-    """
-    graph = av.filter.Graph()
-    graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width,
-        height=frame.height,
-        format=frame.format.name,
-        time_base=frame.time_base or Fraction(1, 25),
-    )
-    report = graph.add("showinfo", "checksum=0")
-    sink = graph.add("buffersink")
-    source.link_to(report)
-    report.link_to(sink)
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.INFO)
-    try:
-        with av.logging.Capture() as lines:
-            graph.configure()
-            graph.push(frame)
-            graph.pull()
-    except av.error.FFmpegError:
-        return 0
-    finally:
-        av.logging.set_level(level)
-    text = " ".join(message for _, name, message in lines if name == "showinfo")
-    found = re.search(r"\bcl:(\w+)", text)
-    return _LOCATIONS.index(found[1]) if found and found[1] in _LOCATIONS else 0
-
-
-def _side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None, list[str]]:
-    """HDR metadata, the display matrix, and warnings about what cannot be carried."""
-    held = {
-        frame.side_data[i].type.name: bytes(frame.side_data[i]) for i in range(len(frame.side_data))
-    }
-    matrix = None
-    if len(held.get("DISPLAYMATRIX", b"")) >= 36:
-        matrix = tuple(int(v) for v in np.frombuffer(held["DISPLAYMATRIX"], np.int32, 9))
-    warnings = []
-    if "DYNAMIC_HDR_PLUS" in held:
-        warnings.append("its HDR10+ dynamic metadata is not carried over")
-    if "DOVI_METADATA" in held or "DOVI_RPU_BUFFER" in held:
-        warnings.append("its Dolby Vision metadata is not carried over")
-    primaries = white = luminance = light = average = None
-    if len(held.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
-        raw = np.frombuffer(held["MASTERING_DISPLAY_METADATA"], np.int32, 22)
-        values = [
-            Fraction(int(num), int(den)) if den else Fraction(0)
-            for num, den in raw[:20].reshape(10, 2)
-        ]
-        if raw[20]:
-            primaries = ((values[0], values[1]), (values[2], values[3]), (values[4], values[5]))
-            white = (values[6], values[7])
-        if raw[21]:
-            luminance = (values[8], values[9])
-    if len(held.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
-        light, average = (int(v) for v in np.frombuffer(held["CONTENT_LIGHT_LEVEL"], np.uint32, 2))
-    if primaries is None and luminance is None and light is None:
-        return None, matrix, warnings
-    return HdrInfo(primaries, white, luminance, light, average), matrix, warnings
-
-
 def _declared_end(
     container: InputContainer,
     stream: VideoStream,
@@ -443,7 +366,7 @@ def _declared_end(
     end = timeline.end * timeline.time_base
     frame = Fraction(timeline.end - timeline.pts[0], len(timeline.pts)) * timeline.time_base
     slack = max(3 * frame, Fraction(1, 5))
-    if "matroska" in container.format.name:
+    if one_duration(container):
         if container.duration is None:
             return None
         declared = Fraction(container.duration, av.time_base)

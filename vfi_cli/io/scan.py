@@ -46,12 +46,17 @@ def is_shown(packet: Packet, codec: str) -> bool:
     return codec != "vp8" or bool(memoryview(packet)[0] & 0x10)
 
 
+def one_duration(container: InputContainer) -> bool:
+    """Whether the container's header states how long the file is, but not each stream."""
+    return "matroska" in container.format.name or container.format.name == "flv"
+
+
 def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
     """Demux the whole file once. Damage at its end is noted, not raised."""
     codec = stream.codec_context.codec.canonical_name
     found = PacketList()
-    # Only Matroska needs the other streams: its header knows one duration for all of them.
-    every = "matroska" in container.format.name
+    # Headers that know one duration for all streams are compared with the end of all of them.
+    every = one_duration(container)
     if not every:
         for other in container.streams:
             if other.index != stream.index:
@@ -80,12 +85,12 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
 
 
 def reorder_delay(decode_order: Sequence[int]) -> int:
-    """The most packets that come before a frame's own and are shown after it.
+    """How many of the frames shown before a frame may have been decoded after it, at most.
 
     ``decode_order`` gives each frame's packet number, in display order.
     """
     ranked = sorted(range(len(decode_order)), key=decode_order.__getitem__)
-    return max((place - shown for place, shown in enumerate(ranked)), default=0)
+    return max((shown - place for place, shown in enumerate(ranked)), default=0)
 
 
 def fits_rate(pts: Sequence[int], time_base: Fraction, rate: Fraction) -> bool:

@@ -56,7 +56,7 @@ class SourceInfo:
     key_pts: tuple[int, ...]  # where a decoder can start, a subset of pts
     key_dts: tuple[int, ...]  # decoding time of each of these
     decode_order: tuple[int, ...]  # per frame, its packet's number in the stream (0 the first)
-    reorder: int  # the most packets that are decoded before a frame and shown after it
+    reorder: int  # the most frames that are shown before one but decoded after it
     end_pts: int  # the last frame's pts and its duration
     nominal_rate: Fraction  # frames a second on average, for showing
     constant_rate: Fraction | None  # where every pts is start + n / rate but for rounding
@@ -151,9 +151,18 @@ def picture_stream(container: InputContainer, name: str) -> tuple[VideoStream, l
     Raises InputError where there is none that can be decoded.
     """
     if is_image(container):
+        if container.format.name == "webp_pipe" and len(container.streams.video) == 1:
+            with open(name, "rb") as file:
+                animated = b"ANIM" in file.read(64)
+            if animated:
+                raise InputError(
+                    f"{name}: animated WebP cannot be decoded; convert it to GIF or APNG first"
+                )
         raise InputError(
             f"{name}: is a still image, not a video; `vfi frames` interpolates between images"
         )
+    if container.format.name in ("concat", "hls", "dash", "imf"):
+        raise InputError(f"{name}: is a list of other files; join them into one video first")
     if container.format.name == "tty":
         raise InputError(f"{name}: is a text file, not a video")
     streams = [s for s in container.streams.video if not s.disposition & _NOT_SHOWN]
