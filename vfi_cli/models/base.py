@@ -112,6 +112,10 @@ class Network(nn.Module):
     has_ensemble: bool = False
     #: Whether :meth:`motion` is offered.
     has_motion: bool = False
+    #: Whether :meth:`flow` is offered.
+    has_flow: bool = False
+    #: False for a network that only finds flow.
+    has_frames: bool = True
     #: Dtypes in which the weights give the picture of float32.
     safe_dtypes: ClassVar[frozenset[torch.dtype]] = ALL_DTYPES
 
@@ -131,7 +135,11 @@ class Network(nn.Module):
         self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None
     ) -> Motion:
         """The flows and the mask that :meth:`forward` warps and blends with."""
-        raise ModelError("this model does not say where its pixels come from")
+        raise NotImplementedError
+
+    def flow(self, frames: Tensor) -> Tensor:
+        """Optical flow from the first of two frames to the second, (B, 2, H, W), pixels."""
+        raise NotImplementedError
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -250,6 +258,8 @@ class Interpolator:
         option that the model does not have, DeviceError when the device's memory is too small.
         """
         frames, timestep = self._prepare(frames, t, keys)
+        if not self.network.has_frames:
+            raise ModelError(f"{self.name} only finds flow and makes no frames; it is part of EQVI")
         views = _views(tta)
         self._check_scale(scale)
         if ensemble and not self.network.has_ensemble:
@@ -290,6 +300,19 @@ class Interpolator:
         return Motion(
             found.flow0[crop].float(), found.flow1[crop].float(), found.mask[crop].float()
         )
+
+    @torch.inference_mode()
+    def flow(self, frames: Tensor) -> Tensor:
+        """Optical flow from the first frame to the second: (B, 2, H, W), float32, pixels.
+
+        frames: (B, 2, 3, H, W) in [0, 1]. Raises ModelError where the model finds none.
+        """
+        frames, timestep = self._prepare(frames, 0.5, None)
+        if not self.network.has_flow:
+            raise ModelError(f"{self.name} does not find the flow between two frames")
+        height, width = frames.shape[-2:]
+        padded, _ = self._pad(frames, timestep, 1.0)
+        return self._guarded(lambda: self.network.flow(padded))[..., :height, :width].float()
 
     def forget(self) -> None:
         """Drop what is remembered of keyed frames."""

@@ -1,0 +1,222 @@
+"""ScopeFlow: optical flow by the IRR-PWC network, as EQVI uses it.
+
+Bar-Haim and Wolf, "ScopeFlow: Dynamic Scene Scoping for Optical Flow", CVPR 2020, whose network
+is that of Hur and Roth, "Iterative Residual Refinement for Joint Optical Flow and Occlusion
+Estimation", CVPR 2019. Only the flow from the first frame to the second is computed: it does
+not depend on the occlusions and the opposite flow, which the published network finds as well.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vfi_cli.models.base import FLOAT32_ONLY, Network
+from vfi_cli.models.blocks import conv_leaky, dtype_of
+from vfi_cli.models.registry import Architecture, StateDict
+from vfi_cli.native.ops import backwarp, correlation
+
+_PYRAMID = (3, 16, 32, 64, 96, 128, 196)
+_RANGE = 4
+_CORRELATION = (2 * _RANGE + 1) ** 2
+_PROJECTED = 32
+#: Coarse-to-fine levels at which flow is estimated: 1/64 to 1/4 of the size.
+_LEVELS = 5
+#: The network's flow is in units of 20 pixels of the frames.
+_UNIT = 0.05
+#: Bilinear weights inside the picture that count as all of it, whatever their rounding.
+_SEEN = 0.99999
+
+#: Keys of what the flow from first to second frame does not need.
+OTHER_OUTPUTS = (
+    "occ_estimators.",
+    "occ_context_networks.",
+    "occ_shuffle_upsample.",
+    "refine_occ.",
+    "conv_1x1_1.",
+)
+
+
+def _plain(channels_in: int, channels_out: int) -> nn.Sequential:
+    """A convolution without activation, under the key that one with activation has."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, 1, 1))
+
+
+class FeaturePyramid(nn.Module):
+    """Features of a frame at 1/64, 1/32, … 1/2 of its size, coarsest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Sequential(conv_leaky(before, width, stride=2), conv_leaky(width, width))
+            for before, width in zip(_PYRAMID[:-1], _PYRAMID[1:], strict=True)
+        )
+
+    def forward(self, frame: Tensor) -> list[Tensor]:
+        features = [frame.to(dtype_of(self))]
+        for level in self.convs:
+            features.append(level(features[-1]))
+        return features[:0:-1]
+
+
+class DenseEstimator(nn.Module):
+    """Five densely connected convolutions: all their features, and the flow's residual."""
+
+    def __init__(self, channels_in: int) -> None:
+        super().__init__()
+        channels = channels_in
+        for number, width in enumerate((128, 128, 96, 64, 32), 1):
+            self.add_module(f"conv{number}", conv_leaky(channels, width))
+            channels += width
+        self.conv_last = _plain(channels, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for number in range(1, 6):
+            x = torch.cat((self.get_submodule(f"conv{number}")(x), x), 1)
+        return x, self.conv_last(x)
+
+
+class ContextNetwork(nn.Module):
+    """Dilated convolutions that look far around a flow, for its residual."""
+
+    def __init__(self, channels_in: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(
+            conv_leaky(channels_in, 128),
+            conv_leaky(128, 128, dilation=2),
+            conv_leaky(128, 128, dilation=4),
+            conv_leaky(128, 96, dilation=8),
+            conv_leaky(96, 64, dilation=16),
+            conv_leaky(64, 32),
+            _plain(32, 2),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convs(x)
+
+
+class BilateralRefinement(nn.Module):
+    """Each flow vector as a mean of its 3 × 3 neighbours, with weights from picture and flow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (2 + 1 + _PROJECTED, 128, 128, 64, 64, 32, 32, 9)
+        self.convs = nn.Sequential(
+            *(conv_leaky(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        )
+
+    def forward(self, flow: Tensor, difference: Tensor, features: Tensor) -> Tensor:
+        centred = flow - flow.mean((2, 3), keepdim=True)
+        contrast = difference.norm(dim=1, keepdim=True)
+        dtype = features.dtype
+        x = self.convs(torch.cat((centred.to(dtype), contrast.to(dtype), features), 1)).float()
+        weights = torch.softmax(-(x**2), dim=1).unsqueeze(1)
+        neighbours = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
+        neighbours = neighbours.view(flow.shape[0], 2, 9, *flow.shape[2:])
+        return (neighbours * weights).sum(2)
+
+
+def _resize_as(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=True)
+
+
+def _axes(flow: Tensor, x: float, y: float) -> Tensor:
+    """The flow with its components times ``x`` and ``y``."""
+    return flow * flow.new_tensor((x, y)).view(1, 2, 1, 1)
+
+
+def _warp(x: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Fetch by a flow in units of a picture of ``size``; zero where that leads outside.
+
+    The published network measures both from corner to corner, hence the −1.
+    """
+    height, width = x.shape[2:]
+    to_pixels = (width - 1) / max(size[1] - 1, 1), (height - 1) / max(size[0] - 1, 1)
+    local = _axes(flow, to_pixels[0] / _UNIT, to_pixels[1] / _UNIT)
+    ones = torch.ones_like(x[:, :1], dtype=torch.float32)
+    seen = backwarp(ones, local, padding_mode="zeros")
+    return backwarp(x, local, padding_mode="zeros") * (seen >= _SEEN).to(x.dtype)
+
+
+class FlowNet(nn.Module):
+    """The network under its published keys; flow in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = _CORRELATION + _PROJECTED + 2
+        self.feature_pyramid_extractor = FeaturePyramid()
+        self.flow_estimators = DenseEstimator(channels)
+        self.context_networks = ContextNetwork(channels + 448 + 2)
+        self.conv_1x1 = nn.ModuleList(
+            conv_leaky(width, _PROJECTED, kernel=1) for width in _PYRAMID[:-_LEVELS:-1]
+        )
+        self.refine_flow = BilateralRefinement()
+
+    def features(self, frame: Tensor) -> list[Tensor]:
+        """What :meth:`between` needs of a frame (B, 3, H, W), sizes multiples of 64."""
+        return self.feature_pyramid_extractor(frame)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Flow from ``first`` to ``second``, (B, 2, H, W), in pixels."""
+        return self.between(first, self.features(first), second, self.features(second))
+
+    def between(
+        self, first: Tensor, features0: list[Tensor], second: Tensor, features1: list[Tensor]
+    ) -> Tensor:
+        """Flow from the first frame to the second, from frames and their features."""
+        height, width = size = first.shape[2:]
+        flow = first.new_zeros(first.shape[0], 2, *features0[0].shape[2:])
+        for level in range(_LEVELS):
+            x0, x1 = features0[level], features1[level]
+            warped = x1
+            if level:
+                flow = _resize_as(flow, x0)
+                warped = _warp(x1, flow, size)
+            cost = F.leaky_relu(correlation(x0, warped, _RANGE), 0.1)
+            projected = self.conv_1x1[level](x0) if level < _LEVELS - 1 else x0
+            # The estimators see and give flow in pixels of their own level.
+            unit = (_UNIT * width / x0.shape[3], _UNIT * height / x0.shape[2])
+            local = _axes(flow, 1 / unit[0], 1 / unit[1])
+            dtype = x0.dtype
+            dense, residual = self.flow_estimators(torch.cat((cost, projected, local.to(dtype)), 1))
+            local = local + residual.float()
+            local = local + self.context_networks(torch.cat((dense, local.to(dtype)), 1)).float()
+            flow = _axes(local, *unit)
+            small0, small1 = _resize_as(first, x0), _resize_as(second, x0)
+            flow = self.refine_flow(flow, small0 - _warp(small1, flow, size), projected)
+            # The published code scales in place, so that the refined flow is scaled once more
+            # than its units ask for. The weights are trained with it.
+            flow = _axes(flow, *unit)
+        # Two steps, at half size and at full size, as published: one would not be the same.
+        return _resize_as(_resize_as(flow, features0[_LEVELS]), first) / _UNIT
+
+
+class ScopeFlow(Network, FlowNet):
+    """Optical flow alone: it makes no frames."""
+
+    size_multiple = 64
+    has_scale = False
+    has_frames = False
+    has_flow = True
+    safe_dtypes = FLOAT32_ONLY
+
+    def flow(self, frames: Tensor) -> Tensor:
+        return FlowNet.forward(self, frames[:, 0], frames[:, 1])
+
+
+def _matches(state: StateDict) -> bool:
+    return "feature_pyramid_extractor.convs.0.0.0.weight" in state
+
+
+ARCHITECTURES = (
+    Architecture(
+        name="scopeflow",
+        matches=_matches,
+        build=lambda state: ScopeFlow(),
+        prototype=ScopeFlow,
+        description="ScopeFlow (CVPR 2020), optical flow for EQVI",
+        licence="Apache-2.0",
+        training_only=OTHER_OUTPUTS,
+    ),
+)
