@@ -1,7 +1,7 @@
 """Decode a file's pictures, exactly the frames that :func:`probe` announced.
 
 Public: :func:`probe`, :class:`SourceInfo`, :class:`HdrInfo`, :class:`FrameReader`,
-:class:`Broken`.
+:class:`Broken`, and :func:`open_stream` and :class:`StreamReader` for pipes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
@@ -20,23 +19,24 @@ from av.video.frame import VideoFrame
 from vfi_cli.frame import Frame, Samples
 from vfi_cli.io.feed import PacketFeed, decode_packet
 from vfi_cli.io.formats import readable_format, unpack
+from vfi_cli.io.pipe import StreamReader, open_stream
 from vfi_cli.io.probe import probe
-from vfi_cli.io.source import HdrInfo, SourceInfo
+from vfi_cli.io.source import Broken, HdrInfo, SourceInfo
 
-__all__ = ["Broken", "FrameReader", "HdrInfo", "SourceInfo", "probe"]
+__all__ = [
+    "Broken",
+    "FrameReader",
+    "HdrInfo",
+    "SourceInfo",
+    "StreamReader",
+    "open_stream",
+    "probe",
+]
 
 #: Alarms of the decoder that are looked into before they are taken for its habit.
 _MAX_FALSE_ALARMS = 3
 #: Frames in a row that a decoder may leave out without an error, as hidden ones.
 _MAX_HIDDEN = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """Where the picture stops because the input is damaged."""
-
-    time: Fraction  # seconds: when the first frame that is missing would be shown
-    reason: str  # "invalid data in packet 1236"
 
 
 @dataclass(slots=True)

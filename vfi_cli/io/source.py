@@ -86,6 +86,14 @@ class SourceInfo:
         return (self.end_pts - self.pts[0]) * self.time_base
 
 
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """Where the picture stops because the input is damaged."""
+
+    time: Fraction  # seconds: when the first frame that is missing would be shown
+    reason: str  # "invalid data in packet 1236"
+
+
 def clock(time: Fraction | int) -> str:
     """A time for people: 1:02:03.40, minutes at least, hundredths rounded down."""
     sign = "-" if time < 0 else ""
