@@ -35,10 +35,9 @@ const Kernels& kernels() {
   return picked;
 }
 
-// Rows that are worth a thread: some ten thousand values.
-int64_t rows_per_task(int64_t width, int64_t channels) {
-  const int64_t values = width * channels > 0 ? width * channels : 1;
-  return values < 16384 ? 16384 / values : 1;
+// How many pieces of work are worth waking a thread: some ten thousand values.
+int64_t grain(int64_t values_of_one) {
+  return values_of_one < 16384 ? 16384 / (values_of_one > 0 ? values_of_one : 1) : 1;
 }
 
 // A picture whose channels or columns lie side by side, as it is or copied.
@@ -58,7 +57,7 @@ Tensor gather(const Tensor& image, const Sampler& sampler) {
                          (sampler.channels - 1) * from_view.channel_stride + 1;
   const DType dtype = dtype_of(image, "input");
   torch::stable::parallel_for(
-      0, sampler.batch * sampler.height, rows_per_task(sampler.width, sampler.channels),
+      0, sampler.batch * sampler.height, grain(sampler.width * sampler.channels),
       [&](int64_t begin, int64_t end) {
         kernels().gather(sampler, dtype, from_view, extent, out_view, begin, end);
       });
@@ -80,7 +79,8 @@ void scatter(const Tensor& values, const Sampler& sampler, const Tensor& sums,
   const View weight_view = weights != nullptr ? view_of(*weights) : View{};
   const DType dtype = dtype_of(values, "input");
   torch::stable::parallel_for(
-      0, sampler.batch * groups, 1, [&](int64_t begin, int64_t end) {
+      0, sampler.batch * groups, grain(sampler.height * sampler.width),
+      [&](int64_t begin, int64_t end) {
         for (int64_t task = begin; task < end; ++task) {
           const int64_t group = task % groups;
           kernels().scatter(sampler, dtype, value_view, sum_view, weight_view, task / groups,
@@ -98,7 +98,7 @@ Tensor flow_slope(const Tensor& image, const Tensor* plane, const Tensor& values
     const View plane_view = plane != nullptr ? view_of(*plane) : View{};
     const View slope_view = view_of(slope);
     torch::stable::parallel_for(
-        0, sampler.batch * sampler.height, rows_per_task(sampler.width, sampler.channels),
+        0, sampler.batch * sampler.height, grain(sampler.width * sampler.channels),
         [&](int64_t begin, int64_t end) {
           kernels().flow_slope(sampler, dtype, image_view, plane_view, value_view, slope_view,
                                begin, end);
@@ -195,7 +195,8 @@ Tensor correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
     const void* b_data = b_wide.const_data_ptr();
     void* out_data = out.mutable_data_ptr();
     torch::stable::parallel_for(
-        0, problem.batch * problem.height, 1, [&](int64_t begin, int64_t end) {
+        0, problem.batch * problem.height, grain(problem.width * problem.channels * side * side / 16),
+        [&](int64_t begin, int64_t end) {
           kernels().correlate(problem, dtype, a_data, b_data, out_data, begin, end);
         });
   }
@@ -222,7 +223,8 @@ Tensor correlation_grad(const Tensor& grad, const Tensor& other, int64_t max_dis
     const void* other_data = other_wide.const_data_ptr();
     void* out_data = out.mutable_data_ptr();
     torch::stable::parallel_for(
-        0, problem.batch * problem.channels, 1, [&](int64_t begin, int64_t end) {
+        0, problem.batch * problem.channels, grain(problem.height * problem.width * side * side / 16),
+        [&](int64_t begin, int64_t end) {
           kernels().correlate_grad(problem, dtype, second, grad_data, other_data, out_data,
                                    begin, end);
         });
