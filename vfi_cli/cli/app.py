@@ -88,11 +88,13 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         from vfi_cli.cli import messages
 
-        # Typer would turn a Ctrl-C into a bare exit code; what it interrupted knows more.
+        # Typer would make bare exit codes of these; here is more to be said about them.
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise messages.InterruptedRunError(interrupt) from interrupt
+        except BrokenPipeError as error:
+            raise messages.ReaderGoneError from error
 
 
 def load(name: str) -> Any:

@@ -9,7 +9,7 @@ import typer
 
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
-from vfi_cli.io.naming import Clip, Naming
+from vfi_cli.io.naming import Clip, Naming, find_clips
 
 if TYPE_CHECKING:
     from vfi_cli.errors import VfiError
@@ -99,6 +99,7 @@ def frames(  # noqa: PLR0917 (one parameter an option; most are read from ctx.pa
     The output folder appears when it is complete; a run that was interrupted goes on
     when the same command is given again.
     """
+    find_clips(folder)  # a folder that is missing or empty is told before torch is loaded
     from vfi_cli.api import ModelOptions
     from vfi_cli.folders import FolderOptions, interpolate_frames, plan_folder
 

@@ -34,6 +34,10 @@ class InterruptedRunError(Exception):
         )
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads our stdout any more."""
+
+
 def console(*, stderr: bool = True, quiet: bool = False) -> Console:
     """A console for people. Names of files are shown as they are: no markup, no highlighting."""
     from rich.console import Console
@@ -78,7 +82,7 @@ def run(command: Any, argv: Sequence[str]) -> int:
         # The terminal has echoed ^C on the line of the progress bar.
         print(file=sys.stderr)
         return _fail(f"interrupted; {error}", INTERRUPTED, debug=debug)
-    except BrokenPipeError:
+    except (ReaderGoneError, BrokenPipeError):
         # Whoever read our stdout has gone. Python would complain once more at exit.
         _discard_stdout()
         return _fail("the program that reads the output has gone", 5, debug=debug)

@@ -21,9 +21,9 @@ _ENCODING = "Encoding"
 _RANGE = "Part of the input"
 _RUN = "Run"
 
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")
-_SIZE = re.compile(r"(\d+)[xX×](\d+)")
-_DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?")
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_SIZE = re.compile(r"(\d+)[xX×](\d+)", re.ASCII)
+_DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?", re.ASCII)
 
 MAX_PIXELS_A_SIDE = 32768
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 #: Speed is averaged over this many seconds, so that it follows what happens now.
 WINDOW = 15.0
-#: A log gets a line at most this often (seconds) …
+#: A log gets a line at most this often (seconds), and then only when …
 LOG_INTERVAL = 10.0
-#: … and, when little moves, at least this often …
-LOG_INTERVAL_SLOW = 60.0
-#: … unless this share of the work was done since the last line.
+#: … this share of the work was done since the last line, …
 LOG_SHARE = 0.05
+#: … or this long has passed (seconds), or this share of the time so far.
+LOG_INTERVAL_SLOW = 60.0
+LOG_SHARE_OF_TIME = 0.1
 
 
 class Speed:
@@ -152,7 +153,8 @@ class Progress:
         if waited < LOG_INTERVAL:
             return False
         share = (self._done - self._logged) / self._total if self._total else 0.0
-        return waited >= LOG_INTERVAL_SLOW or share >= LOG_SHARE
+        slow = max(LOG_INTERVAL_SLOW, LOG_SHARE_OF_TIME * (now - self._begin))
+        return share >= LOG_SHARE or waited >= slow
 
     def _log_line(self, now: float) -> None:
         self._logged_at, self._logged = now, self._done

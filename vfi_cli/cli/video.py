@@ -10,6 +10,7 @@ import typer
 
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
+from vfi_cli.io.naming import find_clips
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -61,6 +62,7 @@ def video(  # noqa: PLR0917 (one parameter an option)
     Images are shown in the order of their numbers, each for one frame. The video
     appears under its name when it was read back and agrees with the images.
     """
+    find_clips(folder)  # a folder that is missing or empty is told before PyAV is loaded
     from vfi_cli.cli.progress import Progress
     from vfi_cli.io.encode import EncoderOptions
     from vfi_cli.sequence import SequenceOptions, plan_sequence, render_sequence
