@@ -36,6 +36,8 @@ _BLOCK = 8  # samples a side
 _DETAIL = 480  # about so many samples a row of the sparse luma
 _DC_WEIGHT = 0.5  # of a block's mean luma against its texture
 _CHROMA_WEIGHT = 0.7
+_DC = -3  # the feature that is a block's mean luma
+_LIMIT = 0.2  # a cut's dissimilarity beyond the usual at a score of one half
 _FLOOR = 3.0  # code values: energy that noise alone has
 
 
@@ -46,9 +48,10 @@ class Signature:
     luma: Floats  # (_ROWS, _COLUMNS) block means, 0 black … 255 white
     chroma: Floats  # (2, _ROWS, _COLUMNS) around 0
     detail: NDArray[np.uint8]  # sparse samples of the luma plane, not averaged
+    mean: float  # of the luma
+    energy: float  # mean contrast of the blocks
     blocks: Floats = field(repr=False)  # (blocks, features): to be explained
     patches: Floats = field(repr=False)  # (positions, features): what can explain
-    blocks_energy: Floats = field(repr=False)
     patches_energy: Floats = field(repr=False)
 
 
@@ -108,15 +111,13 @@ def _features(windows: Floats) -> Floats:
     means = windows.mean(axis=2)
     out = np.empty((len(windows), _BLOCK * _BLOCK + 3), np.float32)
     out[:, :-3] = (windows[:, 0] - means[:, :1]) / _BLOCK
-    out[:, -3] = means[:, 0] * _DC_WEIGHT
+    out[:, _DC] = means[:, 0] * _DC_WEIGHT
     out[:, -2:] = means[:, 1:] * _CHROMA_WEIGHT
     return out
 
 
 def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signature:
     channels = np.concatenate([luma[None], chroma])
-    # brightness as a whole is no content: a light switched on is not a cut
-    channels = channels - np.array([luma.mean(), 0, 0], np.float32)[:, None, None]
     views = np.lib.stride_tricks.sliding_window_view(channels, (_BLOCK, _BLOCK), axis=(1, 2))
     rows, columns = views.shape[1:3]
     every = np.ascontiguousarray(views.transpose(1, 2, 0, 3, 4)).reshape(rows * columns, 3, -1)
@@ -124,29 +125,41 @@ def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signat
     grid = patches.reshape(rows, columns, -1)
     starts = np.linspace(0, rows - 1, -(-_ROWS // _BLOCK)).astype(int)
     blocks = grid[starts][:, ::_BLOCK].reshape(-1, patches.shape[1])
+    mean = float(luma.mean())
+    contrast = blocks.copy()
+    contrast[:, _DC] -= mean * _DC_WEIGHT
     return Signature(
         luma=luma,
         chroma=chroma,
         detail=detail,
+        mean=mean,
+        energy=float(np.sqrt(np.einsum("ij,ij->i", contrast, contrast)).mean()),
         blocks=blocks,
         patches=patches,
-        blocks_energy=np.einsum("ij,ij->i", blocks, blocks),
         patches_energy=np.einsum("ij,ij->i", patches, patches),
     )
 
 
-def _unexplained(blocks: Signature, by: Signature) -> tuple[float, float]:
-    """Energy of blocks that no patch of the other frame explains, and their whole energy."""
-    distance = (blocks.blocks @ by.patches.T) * -2 + by.patches_energy
-    residual = np.sqrt(np.maximum(distance.min(axis=1) + blocks.blocks_energy, 0))
-    return float(residual.mean()), float(np.sqrt(blocks.blocks_energy).mean())
+def _unexplained(blocks: Signature, by: Signature, brighter: float) -> float:
+    """Energy of blocks that no patch of the other frame, so much brighter, explains."""
+    wanted = blocks.blocks
+    if brighter:
+        wanted = wanted.copy()
+        wanted[:, _DC] -= np.float32(brighter * _DC_WEIGHT)
+    distance = (wanted @ by.patches.T) * -2 + by.patches_energy
+    nearest = distance.min(axis=1) + np.einsum("ij,ij->i", wanted, wanted)
+    return float(np.sqrt(np.maximum(nearest, 0)).mean())
 
 
 def dissimilarity(a: Signature, b: Signature) -> float:
     """How badly two frames explain each other: 0 the same scene … 1 nothing in common."""
-    left, left_energy = _unexplained(a, b)
-    right, right_energy = _unexplained(b, a)
-    return min((left + right) / (left_energy + right_energy + _FLOOR), 1.0)
+    # as they are (something bright came into view), or as if the light had changed
+    light = a.mean - b.mean
+    residual = min(
+        _unexplained(a, b, brighter) + _unexplained(b, a, -brighter)
+        for brighter in ((0.0, light) if abs(light) > 1 else (0.0,))
+    )
+    return min(residual / (a.energy + b.energy + _FLOOR), 1.0)
 
 
 def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> float:
@@ -161,17 +174,23 @@ def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> flo
         raise ValueError("the middle pair must be frames")
     before = [s for s in reversed(around[: CONTEXT + 1]) if s is not None]
     after = [s for s in around[CONTEXT + 1 :] if s is not None]
-    score = 1.0
+    least = 1.0
     for x in before:
         for y in after:
-            score = min(score, dissimilarity(x, y))
-            if score <= enough:
-                return score
+            least = min(least, dissimilarity(x, y))
+            if _scale(least) <= enough:
+                return _scale(least)
+    motion = [[dissimilarity(x, y) for x, y in pairwise(side)] for side in (before, after)]
+    nearest = [side[0] for side in motion if side]
     usual = 0.0
-    for side in (before, after):
-        for x, y in pairwise(side):
-            usual = max(usual, dissimilarity(x, y))
-    return max(0.0, (score - 0.5 * usual) / (1 - 0.5 * usual))
+    if nearest:
+        usual = 0.55 * sum(nearest) / len(nearest) + 0.28 * max(max(m) for m in motion if m)
+    return _scale(least - usual)
+
+
+def _scale(excess: float) -> float:
+    """Maps how far a pair stands out to 0 … 1, so that the usual limit is at one half."""
+    return max(excess, 0.0) / (max(excess, 0.0) + _LIMIT)
 
 
 def is_cut(around: Sequence[Signature | None], threshold: float = DEFAULT_THRESHOLD) -> bool:
