@@ -9,13 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from vfi_cli.io.encode import EncoderOptions
 
 from tests.media import read_number, write_clip
 from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert_file
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.decode import FrameReader, probe
+from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import load_model
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.work import work_folder_of
@@ -188,13 +188,13 @@ def test_slow_motion(tmp_path: Path) -> None:
 def test_segments_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pictures in one segment and in many, with cuts and repeats looked for."""
     source = write_clip(
-        tmp_path / "in.mp4", frames=90, options={"g": "12", "bf": "2"}, rate=Fraction(24000, 1001)
+        tmp_path / "in.mp4", frames=60, options={"g": "12", "bf": "2"}, rate=Fraction(24000, 1001)
     )
     whole = convert(source, tmp_path / "whole.mkv", fps=40, dedupe=True)
     assert len(whole.plan.segments) == 1
     monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 4))
     parts = convert(source, tmp_path / "parts.mkv", fps=40, dedupe=True)
-    assert len(parts.plan.segments) > 5
+    assert len(parts.plan.segments) > 3
     first, second = frames_of(whole.output), frames_of(parts.output)
     assert len(first) == len(second) == whole.plan.frames
     for a, b in zip(first, second, strict=True):
@@ -317,7 +317,7 @@ def test_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
     broken.write_bytes(data)
     output = tmp_path / "out.mkv"
     with pytest.raises(TruncatedInputError, match="cannot be decoded after"):
-        convert(broken, output, factor=2)
+        convert(broken, output, fps=50)
     kept = numbers(frames_of(output))[::2]
     assert kept == list(range(len(kept)))
     assert len(kept) > 10
@@ -344,9 +344,9 @@ def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
             if done % 100 == 0:
                 alive.append(sum(isinstance(thing, Frame) for thing in gc.get_objects()))
 
-    source = write_clip(tmp_path / "in.mkv", frames=400, size=(32, 16), options={"g": "50"})
+    source = write_clip(tmp_path / "in.mkv", frames=250, size=(32, 16), options={"g": "50"})
     convert(source, tmp_path / "out.mkv", factor=2, listener=Counter(), dedupe=True)
-    assert len(alive) >= 7
+    assert len(alive) >= 4
     assert max(alive) <= 100
 
 
@@ -368,7 +368,8 @@ def test_the_plan_is_known_before_the_work(tmp_path: Path) -> None:
         ("yuv420p", "ffv1"),
         ("yuv422p10le", "ffv1"),
         ("yuv444p12le", "ffv1"),
-        ("gbrp", "ffv1"),
+        ("bgr0", "ffv1"),
+        ("gbrp10le", "ffv1"),
         ("gray", "ffv1"),
         ("yuva420p", "ffv1"),
     ],
@@ -391,3 +392,17 @@ def test_a_still_scene_looks_the_same_in_new_frames(
     assert frames[0].layout == probe(still).layout
     for source_plane, new_plane in zip(frames[0].planes, frames[1].planes, strict=True):
         assert np.abs(source_plane.astype(int) - new_plane.astype(int)).mean() <= 1
+
+
+def test_the_public_functions(tmp_path: Path) -> None:
+    import vfi_cli
+
+    source = write_clip(tmp_path / "in.mkv", frames=6, rate=Fraction(24000, 1001))
+    made = vfi_cli.convert(source, fps=23.976, model="blend", codec="ffv1")
+    assert (made.counts.frames, made.counts.new) == (6, 0)
+    slow = vfi_cli.slowmo(source, tmp_path / "slow.mkv", factor=2.5, model="nearest", cuts=False)
+    assert slow.counts.frames == 15
+    with pytest.raises(UsageError, match="either fps or factor"):
+        vfi_cli.convert(source)
+    with pytest.raises(UsageError, match="no option 'timing'"):
+        vfi_cli.convert(source, fps=50, timing=None)

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.execute.local import render_missing
@@ -35,7 +35,7 @@ from vfi_cli.plan import (
     source_timeline,
 )
 from vfi_cli.render import Counts, SegmentResult
-from vfi_cli.timeline import format_rate, format_time
+from vfi_cli.timeline import format_rate, format_time, parse_factor, parse_rate
 from vfi_cli.work import WorkFolder, was_published, work_folder_of
 
 if TYPE_CHECKING:
@@ -296,3 +296,74 @@ def _truncation(plan: Plan, results: list[SegmentResult]) -> str | None:
         declared = format_time(info.declared_end)
         return f"{info.path}: the file ends at {at}, before the {declared} it announces"
     return None
+
+
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    fps: str | float | Fraction | None = None,
+    factor: str | float | Fraction | None = None,
+    start: float | Fraction | None = None,
+    end: float | Fraction | None = None,
+    listener: Listener | None = None,
+    **options: Any,
+) -> ConvertResult:
+    """Convert a video to another frame rate; see ``vfi convert --help``.
+
+    Exactly one of ``fps`` (frames a second; 23.976 and the like mean their NTSC fractions)
+    and ``factor``. ``start`` and ``end`` are seconds after the first frame. ``options`` are
+    the fields of :class:`ModelOptions` (with ``model`` for its name), ``EncoderOptions`` and
+    :class:`ConvertOptions`. Returns what was made; raises a VfiError.
+    """
+    if (fps is None) == (factor is None):
+        raise UsageError("say the output rate with either fps or factor")
+    timing = Timing(
+        fps=None if fps is None else parse_rate(str(fps)),
+        factor=None if factor is None else parse_factor(str(factor)),
+        start=None if start is None else Fraction(start),
+        end=None if end is None else Fraction(end),
+    )
+    return convert_file(source, output, _options(timing, options), listener=listener)
+
+
+def slowmo(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    factor: str | float | Fraction,
+    fps: str | float | Fraction | None = None,
+    audio: Literal["drop", "stretch"] = "drop",
+    start: float | Fraction | None = None,
+    end: float | Fraction | None = None,
+    listener: Listener | None = None,
+    **options: Any,
+) -> ConvertResult:
+    """Stretch a video's time by ``factor``; see ``vfi slowmo --help`` and :func:`convert`."""
+    timing = Timing(
+        fps=None if fps is None else parse_rate(str(fps)),
+        stretch=parse_factor(str(factor)),
+        start=None if start is None else Fraction(start),
+        end=None if end is None else Fraction(end),
+    )
+    wanted = _options(timing, {**options, "audio": audio})
+    return convert_file(source, output, wanted, listener=listener)
+
+
+def _options(timing: Timing, given: dict[str, Any]) -> ConvertOptions:
+    """Options by name, each put where it belongs. Raises UsageError for an unknown one."""
+    model: dict[str, Any] = {}
+    encoder: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "model":
+            model["name"] = value
+        elif name in ModelOptions.__dataclass_fields__ and name != "name":
+            model[name] = value
+        elif name in EncoderOptions.__dataclass_fields__:
+            encoder[name] = value
+        elif name in ConvertOptions.__dataclass_fields__ and name not in ("timing", "encoder"):
+            rest[name] = value
+        else:
+            raise UsageError(f"there is no option {name!r}")
+    return ConvertOptions(timing, ModelOptions(**model), EncoderOptions(**encoder), **rest)

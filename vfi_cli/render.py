@@ -17,10 +17,10 @@ from vfi_cli.duplicates import CADENCE_REACH
 from vfi_cli.frame import Frame, Window
 from vfi_cli.io.decode import Broken, FrameReader
 from vfi_cli.io.encode import VideoWriter
+from vfi_cli.io.prefetch import Outbox, Prefetch
 from vfi_cli.models import Interpolator
 from vfi_cli.plan import Plan, RenderSettings, Segment
 from vfi_cli.scenes import Decided, SceneStream
-from vfi_cli.stages import ahead, behind
 from vfi_cli.synthesis import Synthesizer
 from vfi_cli.timeline import OutputGrid
 from vfi_cli.windows import Shown, place
@@ -168,7 +168,7 @@ def render_segment(
 
     with reader:
         source = measured(reader, lambda frame: timeline.time_of(frame.pts), plan.settings)
-        with ahead(source, QUEUE_FRAMES) as decoded:
+        with Prefetch(source, depth=QUEUE_FRAMES) as decoded:
             made = pictures(
                 decoded, synthesizer, plan.settings, plan.grid, part, end=end, counts=counts
             )
@@ -208,9 +208,9 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
 def write(frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]) -> None:
     """Encode frames in a thread of its own, so that the next is made meanwhile."""
     try:
-        with behind(writer.write, QUEUE_FRAMES) as encode:
+        with Outbox(writer.write, depth=QUEUE_FRAMES) as outbox:
             for frame in frames:
-                encode(frame)
+                outbox.put(frame)
                 on_frame()
         writer.close()
     except BaseException:

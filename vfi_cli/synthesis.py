@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Synthesizer:
         ensemble: bool = False,
     ) -> None:
         self._interpolator = interpolator
-        self._options = {"scale": scale, "tta": tta, "ensemble": ensemble}
+        self._options: dict[str, Any] = {"scale": scale, "tta": tta, "ensemble": ensemble}
         # Keyed by identity; holding the frame keeps its identity from being used again.
         self._tensors: OrderedDict[int, tuple[Frame, Tensor]] = OrderedDict()
         self._midpoints: dict[Fraction, Tensor] = {}
