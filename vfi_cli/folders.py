@@ -31,9 +31,9 @@ from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.atomic import fsync_dir, fsync_file
 from vfi_cli.io.images import Image, ImageInfo, image_frame, probe_image, read_image, write_image
 from vfi_cli.io.naming import Clip, Naming, Placement, find_clips, place
+from vfi_cli.io.prefetch import Prefetch
 from vfi_cli.plan import RenderSettings, Timing
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, pictures, scene_stream, synthesizer_for
-from vfi_cli.stages import ahead
 from vfi_cli.timeline import OutputGrid
 from vfi_cli.work import WorkFolder, was_published, work_folder_of, writing
 
@@ -333,7 +333,7 @@ class _Making:
         begin = max(0, settled - scene_stream(self._settings).context)
         part = Part(first, stop=max(todo) + 1, settled=Fraction(settled) if begin else None)
         synthesizer = synthesizer_for(self._settings, interpolator)
-        with ahead(self._decoded(begin), QUEUE_FRAMES) as decoded, _Writers() as writers:
+        with Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded, _Writers() as writers:
             made = pictures(
                 decoded,
                 synthesizer,
