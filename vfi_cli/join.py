@@ -175,7 +175,7 @@ def movie_options(plan: StreamPlan, streams: Iterable[Stream], start: Fraction) 
         if s.start_time is not None and s.time_base
     ]
     unit = 1000
-    if any(delays):
+    if any(delays) or plan.time_map.stretch != 1:
         rates = [s.codec_context.sample_rate or 1 for s in sounds]
         unit = math.lcm(1000, *(delay.denominator for delay in delays), *rates)
         if unit > _FINEST:
@@ -322,6 +322,8 @@ def picture_packets(
                 packet.time_base = tick
                 packet.pts = offset + (first + number) * int(step)
                 packet.dts = offset + (decoded - found.depth) * int(step)
+                if muxer == "avi":  # it has one time a packet, that of decoding
+                    packet.pts = packet.dts = offset + decoded
                 packet.duration = int(step)
                 decoded += 1
                 yield packet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 from typing import cast
@@ -35,6 +36,35 @@ def tempo_chain(stretch: Fraction) -> list[Fraction]:
     return chain
 
 
+#: Where atempo's output is right on average: this part of what it swallows belongs in front.
+#: Measured on bursts of tone and noise, whose beginnings come early and whose ends are in time.
+_SWALLOWED_IN_FRONT = Fraction(2, 5)
+
+
+def swallowed(rate: int, stretch: Fraction) -> Fraction:
+    """Seconds of output that a chain of atempo filters lacks: its windows never fill at the end."""
+    graph = Graph()
+    node = graph.add_abuffer(
+        sample_rate=rate, format="fltp", layout="mono", time_base=Fraction(1, rate)
+    )
+    for name, value in [("atempo", t) for t in tempo_chain(stretch)] + [("abuffersink", None)]:
+        link = graph.add(name, None if value is None else str(float(value)))
+        node.link_to(link)
+        node = link
+    graph.configure()
+    frame = AudioFrame(format="fltp", layout="mono", samples=rate)
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+    graph.push(frame)
+    graph.push(None)
+    samples = 0
+    with contextlib.suppress(av.error.BlockingIOError, av.error.EOFError):
+        while True:
+            samples += cast(AudioFrame, graph.pull()).samples
+    return max(Fraction(0), stretch - Fraction(samples, rate))
+
+
 class AudioConverter:
     """Decodes a sound stream, stretches it if asked, and encodes it.
 
@@ -54,6 +84,9 @@ class AudioConverter:
         self._start: Fraction | None = None  # output time of the first sample
         self._run_in: int | None = None  # samples that the encoder puts in front
         self._coarse = False
+        self._swallowed = Fraction(0)
+        self._swallowed_in_front = Fraction(0)
+        self._last: AudioFrame | None = None
 
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
         """Make the output stream, under the input stream's index."""
@@ -107,6 +140,7 @@ class AudioConverter:
         except av.error.FFmpegError:
             pass  # a decoder that broke before has nothing left to give
         if self._graph is not None:
+            self._push_silence()
             self._graph.push(None)
             result += self._pull()
             result += self._stamped(self._encoder.encode(None))
@@ -115,16 +149,38 @@ class AudioConverter:
     def _push(self, frame: AudioFrame) -> list[Packet]:
         if self._graph is None:
             self._build(frame)
+        self._last = frame
         if self._start is None:
             time = self._origin
             if frame.pts is not None and frame.time_base is not None:
                 time = frame.pts * frame.time_base
-            self._start = (time - self._origin) * self._stretch
+            self._start = (time - self._origin) * self._stretch + self._swallowed_in_front
         assert self._graph is not None
         self._graph.push(frame)
         return self._pull()
 
+    def _push_silence(self) -> None:
+        """Push the sound's end through the filters, which otherwise keep it."""
+        last = self._last
+        if self._stretch == 1 or last is None or last.pts is None:
+            return
+        samples = int(self._swallowed / self._stretch * last.sample_rate)
+        if samples:
+            frame = AudioFrame(format=last.format.name, layout=last.layout.name, samples=samples)
+            silence = 0x80 if last.format.name.startswith("u8") else 0
+            for plane in frame.planes:
+                plane.update(bytes([silence]) * plane.buffer_size)
+            frame.sample_rate, frame.time_base = last.sample_rate, last.time_base
+            frame.pts = last.pts + round(
+                Fraction(last.samples, last.sample_rate) / (last.time_base or 1)
+            )
+            assert self._graph is not None
+            self._graph.push(frame)
+
     def _build(self, frame: AudioFrame) -> None:
+        if self._stretch != 1:
+            self._swallowed = swallowed(frame.sample_rate, self._stretch)
+            self._swallowed_in_front = self._swallowed * _SWALLOWED_IN_FRONT
         graph = Graph()
         node = graph.add_abuffer(
             sample_rate=frame.sample_rate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import av
 import av.error
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.packet import Packet
 from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
@@ -32,8 +33,12 @@ _OPTIONS: dict[str, dict[str, str]] = {
     "webm": {"avoid_negative_ts": "disabled", "default_mode": "passthrough"},
     "nut": {},
     "mpegts": {},
-    "avi": {},
+    "avi": {"avoid_negative_ts": "disabled"},
 }
+
+
+#: Codecs whose headers MPEG-TS wants in front of keyframes, and its muxer does not put there.
+_REPEATED_HEADERS = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
 
 
 class Sink(Protocol):
@@ -78,6 +83,7 @@ class OutputMux:
             raise OutputError(f"{self.name}: cannot be written ({said(error)})") from error
         self._out.metadata.update(tags or {})
         self._video: Stream | None = None
+        self._repeat: BitStreamFilterContext | None = None
         self._tags = dict(tags or {})
         self._path = self.name if isinstance(target, str | os.PathLike) else None
         self._track = 0  # number of the next stream that becomes a track
@@ -125,6 +131,8 @@ class OutputMux:
             self._matroska = matroska.Additions(self._track, name, sar, hdr)
         elif hdr:
             self._mp4 = mp4_boxes.Additions(picture=self._track, hdr=hdr)
+        if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
+            self._repeat = BitStreamFilterContext("dump_extra", template)
         self._track += 1
         self._video = stream
         return stream
@@ -133,7 +141,7 @@ class OutputMux:
         self, template: Stream, *, tags: Mapping[str, str] | None = None, disposition: int = 0
     ) -> Stream:
         """A stream whose packets are copied as they are. Key for mux_other: template.index."""
-        stream = self._out.add_stream_from_template(template)
+        stream = self._adding(self._out.add_stream_from_template, template)
         if isinstance(stream, AudioStream) and isinstance(template, AudioStream):
             # AVI and others say how many channels there are, not which; MP4 wants to know.
             stream.codec_context.layout = named_layout(template)
@@ -142,6 +150,12 @@ class OutputMux:
             self._track += 1
         self._streams[template.index] = stream
         return stream
+
+    def _adding(self, action: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        try:
+            return action(*arguments, **more)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise OutputError(f"{self.name}: cannot hold a stream ({said(error)})") from error
 
     def _describe(self, stream: Stream, tags: Mapping[str, str] | None, disposition: int) -> None:
         stream.metadata.update(tags or {})
@@ -172,9 +186,9 @@ class OutputMux:
         **settings: Any,
     ) -> Stream:
         """A stream that a converter encodes; ``settings`` go to its codec context."""
-        stream = self._out.add_stream(encoder, rate=rate)
+        stream = self._adding(self._out.add_stream, encoder, rate=rate)
         for name, value in settings.items():
-            setattr(stream.codec_context, name, value)
+            self._adding(setattr, stream.codec_context, name, value)
         self._describe(stream, tags, disposition)
         self._track += 1
         self._streams[key] = stream
@@ -195,8 +209,10 @@ class OutputMux:
     def mux_video(self, packet: Packet) -> None:
         """A picture packet; its times are in its own time_base."""
         assert self._video is not None
-        packet.stream = self._video
-        self._mux(packet)
+        packets = [packet] if self._repeat is None else self._repeat.filter(packet)
+        for ready in packets:
+            ready.stream = self._video
+            self._mux(ready)
 
     def mux_other(self, key: int, packet: Packet) -> None:
         """A packet of another stream, added under ``key`` (the input's stream index).
@@ -245,10 +261,8 @@ class OutputMux:
             if self._matroska is not None:
                 matroska.complete(path, self._matroska)
             elif self.muxer == "avi" and self._firsts:
-                # The muxer moves everything so that no decoding time is negative.
-                zero = min([Fraction(0), *self._firsts.values()])
                 late = {
-                    stream.index: self._firsts[stream.index] - zero
+                    stream.index: self._firsts[stream.index]
                     for stream in self._streams.values()
                     if stream.type == "audio" and stream.index in self._firsts
                 }

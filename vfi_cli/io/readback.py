@@ -153,6 +153,7 @@ def _read(file: InputContainer, picture: Stream) -> tuple[array[int], int, dict[
     stamps = array("q")
     last_key: int | None = None
     seen = {stream.index: _Seen() for stream in file.streams}
+    gapless = {stream.index for stream in file.streams if codec_name(stream) == "mov_text"}
     for packet in file.demux():
         if packet.size == 0:
             continue
@@ -164,7 +165,7 @@ def _read(file: InputContainer, picture: Stream) -> tuple[array[int], int, dict[
             if packet.is_keyframe:
                 last_key = stamp
         # MP4 fills the gaps between texts with empty ones, two bytes of length each.
-        elif packet.size > 2 or packet.stream.type != "subtitle":
+        elif packet.size > 2 or packet.stream_index not in gapless:
             one = seen[packet.stream_index]
             one.packets += 1
             one.bytes += packet.size
