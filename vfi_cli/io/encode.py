@@ -136,17 +136,11 @@ class VideoWriter:
             raise ValueError("the writer is closed")
         if (frame.width, frame.height) != self._size:
             raise ValueError(f"a frame of {frame.width}×{frame.height} for {self._size}")
-        if frame.layout != self.config.layout:
-            from vfi_cli.io.color import convert_layout
-
-            frame = convert_layout(frame, self.config.layout, self.color)
         if self._stream is None:
+            frame = fitted(frame, self.config, self.color)
             self._guard(y4m.write_frame, self._file, frame)
         else:
-            picture = pack(frame.planes, self.config.pix_fmt, frame.width, frame.height)
-            picture.pts = self.frames
-            picture.time_base = 1 / self._fps
-            _state_color(picture, self.color)
+            picture = to_picture(frame, self.config, self.color, self.frames, self._fps)
             self._guard(self._encode, picture)
         self.frames += 1
 
@@ -272,6 +266,27 @@ def check_encoder(
     """Open and close the encoder. Raises OutputError where it does not work for this picture."""
     sink = io.BytesIO()
     VideoWriter(sink, config, fps=fps, width=width, height=height, container=container).abort()
+
+
+def fitted(frame: Frame, config: EncoderConfig, color: ColorSpec) -> Frame:
+    """The frame in the layout and the colour that the encoder takes."""
+    if frame.layout == config.layout:
+        return frame
+    from vfi_cli.io.color import convert_layout
+
+    return convert_layout(frame, config.layout, color)
+
+
+def to_picture(
+    frame: Frame, config: EncoderConfig, color: ColorSpec, number: int, fps: Fraction
+) -> av.VideoFrame:
+    """Output frame ``number``, ready for the encoder."""
+    planes = fitted(frame, config, color).planes
+    picture = pack(planes, config.pix_fmt, frame.width, frame.height)
+    picture.pts = number
+    picture.time_base = 1 / fps
+    _state_color(picture, color)
+    return picture
 
 
 def _state_color(picture: av.VideoFrame, color: ColorSpec) -> None:

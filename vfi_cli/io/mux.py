@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
 from vfi_cli.io import avi, matroska, mp4_boxes
+from vfi_cli.io.encode import EncoderConfig, add_video_stream, open_encoder
 from vfi_cli.io.source import HdrInfo
 
 if TYPE_CHECKING:
@@ -134,6 +135,33 @@ class OutputMux:
         if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
             self._repeat = BitStreamFilterContext("dump_extra", template)
         self._track += 1
+        self._video = stream
+        return stream
+
+    def add_picture(
+        self,
+        config: EncoderConfig,
+        *,
+        fps: Fraction,
+        width: int,
+        height: int,
+        sample_aspect_ratio: Fraction,
+        tags: Mapping[str, str] | None = None,
+        disposition: int = 0,
+    ) -> VideoStream:
+        """The picture, encoded on the spot: give what the stream encodes to mux_video."""
+        stream = add_video_stream(
+            self._out,
+            config,
+            fps=fps,
+            width=width,
+            height=height,
+            color=config.color,
+            sample_aspect_ratio=sample_aspect_ratio,
+        )
+        stream.metadata.update(tags or {})
+        stream.disposition = disposition
+        open_encoder(stream, config)
         self._video = stream
         return stream
 

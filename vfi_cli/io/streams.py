@@ -9,6 +9,7 @@ packets is :mod:`vfi_cli.io.copier`'s and :mod:`vfi_cli.io.mux`'s work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, Protocol, cast
@@ -163,19 +164,21 @@ def plan_streams(
     stretch: Fraction | int = 1,
     begin: Fraction | None = None,
     end: Fraction | None = None,
+    opened: InputContainer | None = None,
 ) -> StreamPlan:
     """Decide what becomes of every stream of ``info.path`` but the picture.
 
     ``suffix`` is the output's (``.mkv``); ``audio`` says what happens to sound when time is
     stretched by ``stretch`` (2: half as fast). ``begin`` and ``end`` are source times in seconds
-    that cut a part out. Raises InputError where the input cannot be opened, UsageError for a
+    that cut a part out. ``opened`` is the input where it cannot be opened
+    again (a pipe). Raises InputError where the input cannot be opened, UsageError for a
     suffix without a container.
     """
     container = containers.container_for(suffix)
     stretch = Fraction(stretch)
     if stretch != 1 and audio == "copy":
         audio = "drop"
-    with open_input(info.path) as source:
+    with nullcontext(opened) if opened is not None else open_input(info.path) as source:
         picture = source.streams[info.stream_index]
         items = tuple(
             _decide(stream, container, audio, stretch)
