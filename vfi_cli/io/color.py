@@ -97,19 +97,34 @@ def _siting(color: ColorSpec, layout: PlaneLayout) -> tuple[bool, bool]:
 def _expand(plane: Tensor, dim: int, size: int, cosited: bool) -> Tensor:
     """Twice the samples along ``dim`` (−1 or −2), cut to ``size``."""
     count = plane.shape[dim]
-    following = torch.cat([plane.narrow(dim, 1, count - 1), plane.narrow(dim, count - 1, 1)], dim)
+    place = plane.dim() if dim == -1 else plane.dim() - 1
+    shape = list(plane.shape)
+    shape.insert(place, 2)
+    both = plane.new_empty(shape)
+    even, odd = both.select(place, 0), both.select(place, 1)
     if cosited:
-        parts = [plane, torch.add(plane, following).mul_(0.5)]
+        even.copy_(plane)
+        before, after = plane.narrow(dim, 0, count - 1), plane.narrow(dim, 1, count - 1)
+        torch.lerp(before, after, 0.5, out=odd.narrow(dim, 0, count - 1))
+        odd.narrow(dim, count - 1, 1).copy_(plane.narrow(dim, count - 1, 1))
     else:
-        before = torch.cat([plane.narrow(dim, 0, 1), plane.narrow(dim, 0, count - 1)], dim)
-        slope = following.sub_(before).mul_(0.125)
-        if size % 2:  # the last sample has no partner: it is the chroma value itself
-            slope.narrow(dim, count - 1, 1).zero_()
-        parts = [plane - slope, plane + slope]
-    stacked = torch.stack(parts, dim=plane.dim() if dim == -1 else plane.dim() - 1)
+        slope = torch.zeros_like(plane)  # an eighth of next − previous, held at the ends
+        if count > 1:
+            first, last = slope.narrow(dim, 0, 1), slope.narrow(dim, count - 1, 1)
+            torch.sub(plane.narrow(dim, 1, 1), plane.narrow(dim, 0, 1), out=first)
+            torch.sub(
+                plane.narrow(dim, 2, count - 2),
+                plane.narrow(dim, 0, count - 2),
+                out=slope.narrow(dim, 1, count - 2),
+            )
+            torch.sub(plane.narrow(dim, count - 1, 1), plane.narrow(dim, count - 2, 1), out=last)
+            if size % 2:  # the last sample has no partner: it is the chroma value itself
+                last.zero_()
+        torch.sub(plane, slope, alpha=0.125, out=even)
+        torch.add(plane, slope, alpha=0.125, out=odd)
     shape = list(plane.shape)
     shape[dim] = 2 * count
-    return stacked.view(shape).narrow(dim, 0, size)
+    return both.view(shape).narrow(dim, 0, size)
 
 
 def _reduce(plane: Tensor, dim: int, cosited: bool) -> Tensor:
@@ -158,8 +173,13 @@ def _downsample(plane: Tensor, layout: PlaneLayout, color: ColorSpec) -> Tensor:
 
 
 def _load(plane: Samples, device: torch.device) -> Tensor:
-    """Code values as float32; only the bytes themselves cross to the device."""
-    return torch.from_numpy(plane).to(device).float()
+    """Code values as float32; only the samples themselves cross to a device."""
+    if device.type == "cpu":
+        return torch.from_numpy(plane.astype(np.float32))
+    if plane.dtype == np.uint8:
+        return torch.tensor(plane, device=device).float()
+    signed = torch.tensor(plane.view(np.int16), device=device)
+    return signed.to(torch.int32).bitwise_and_(0xFFFF).float()
 
 
 def _store(values: Tensor, peak: int) -> Samples:
@@ -167,17 +187,9 @@ def _store(values: Tensor, peak: int) -> Samples:
     values = values.round_().clamp_(0, peak)
     if peak < 256:
         return values.to(torch.uint8).cpu().numpy()
-    return values.to(torch.int32).to(torch.uint16).cpu().numpy()
-
-
-def _full_planes(frame: Frame, device: torch.device) -> list[Tensor]:
-    """Three components of code values on the luma grid (one for grey)."""
-    layout = frame.layout
-    planes = [_load(plane, device) for plane in frame.planes[: 1 if layout.kind == "gray" else 3]]
-    if layout.kind == "yuv":
-        for index in (1, 2):
-            planes[index] = _upsample(planes[index], frame.height, frame.width, layout, frame.color)
-    return planes
+    if values.device.type == "cpu":
+        return values.numpy().astype(np.uint16)
+    return values.to(torch.int32).cpu().numpy().astype(np.uint16)
 
 
 def to_rgb(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor:
@@ -185,17 +197,36 @@ def to_rgb(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor:
     where = torch.device(device)
     layout = frame.layout
     matrix = effective_matrix(frame.color, layout, frame.height)
-    planes = _full_planes(frame, where)
     kind = "rgb" if layout.kind == "gray" else layout.kind
     _, offset, inverse = _matrices(matrix, kind, layout.bits, frame.color.full_range)
+    luma = _load(frame.planes[0], where)
     if layout.kind == "gray":
         scale = float(inverse[0, 0])
-        luma = planes[0].mul_(scale).add_(-float(offset[0]) * scale)
+        luma.mul_(scale).add_(-float(offset[0]) * scale)
         return luma.expand(3, -1, -1).contiguous()
-    shift = -inverse @ offset
     result = torch.empty((3, frame.height, frame.width), dtype=torch.float32, device=where)
+    planes = [luma, _load(frame.planes[1], where), _load(frame.planes[2], where)]
+    if layout.kind == "rgb" or matrix == _RGB:
+        planes[1:] = [
+            _upsample(p, frame.height, frame.width, layout, frame.color) for p in planes[1:]
+        ]
+        shift = -inverse @ offset
+        for row in range(3):
+            _combine(planes, inverse[row], float(shift[row]), result[row])
+        return result
+    # Luma has one weight in all of R, G and B, and the offsets of chroma are taken off while it
+    # is still small: six passes over the picture instead of twelve.
+    scale = float(inverse[0, 0])
+    luma.mul_(scale).add_(-float(offset[0]) * scale)
+    chroma = [
+        _upsample(p.sub_(float(offset[n])), frame.height, frame.width, layout, frame.color)
+        for n, p in enumerate(planes[1:], start=1)
+    ]
     for row in range(3):
-        _combine(planes, inverse[row], float(shift[row]), result[row])
+        base = luma
+        for plane, weight in zip(chroma, inverse[row, 1:], strict=True):
+            if abs(weight) > 1e-15:
+                base = torch.add(base, plane, alpha=float(weight), out=result[row])
     return result
 
 
