@@ -38,7 +38,10 @@ _DC_WEIGHT = 0.5  # of a block's mean luma against its texture
 _CHROMA_WEIGHT = 0.7
 _DC = -3  # the feature that is a block's mean luma
 _LIMIT = 0.2  # a cut's dissimilarity beyond the usual at a score of one half
-_FLOOR = 3.0  # code values: energy that noise alone has
+_FLOOR = 2.0  # code values: contrast that noise alone has
+_FLAT = 1.0  # code values: contrast of a picture that shows nothing
+_LEAST_GAIN = 0.3  # how much darker a scene may become from one frame to the next
+_CLEAR = 0.1  # frames so alike need no other explanation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,8 +86,11 @@ def _thumbnail(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> Floats:
 def signature(frame: Frame) -> Signature:
     """Measure a frame of any layout; a small picture of it that :func:`is_cut` compares."""
     layout = frame.layout
-    to_codes = 255 / layout.peak
-    thumbs = [_thumbnail(plane) * np.float32(to_codes) for plane in frame.planes[:3]]
+    limited = not frame.color.full_range and layout.kind != "rgb"
+    # limited range scales by powers of two with the bit depth, full range to the peak
+    to_codes = np.float32(1 / (1 << (layout.bits - 8)) if limited else 255 / layout.peak)
+    colours = 1 if layout.kind == "gray" else 3
+    thumbs = [_thumbnail(plane) * to_codes for plane in frame.planes[:colours]]
     if layout.kind == "rgb":
         red, green, blue = thumbs
         luma = (red + 2 * green + blue) / 4
@@ -92,8 +98,7 @@ def signature(frame: Frame) -> Signature:
         sparse = frame.planes[1]
     else:
         luma = thumbs[0]
-        limited = not frame.color.full_range and layout.kind == "yuv"
-        if limited or (layout.kind == "gray" and not frame.color.full_range):
+        if limited:
             luma = (luma - 16) * np.float32(255 / 219)
         if layout.kind == "yuv":
             chroma = np.stack(thumbs[1:3]) - np.float32(128)
@@ -116,6 +121,10 @@ def _features(windows: Floats) -> Floats:
     return out
 
 
+def _energies(vectors: Floats) -> Floats:
+    return np.asarray(np.einsum("ij,ij->i", vectors, vectors), dtype=np.float32)
+
+
 def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signature:
     channels = np.concatenate([luma[None], chroma])
     views = np.lib.stride_tricks.sliding_window_view(channels, (_BLOCK, _BLOCK), axis=(1, 2))
@@ -133,33 +142,56 @@ def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signat
         chroma=chroma,
         detail=detail,
         mean=mean,
-        energy=float(np.sqrt(np.einsum("ij,ij->i", contrast, contrast)).mean()),
+        energy=float(np.sqrt(_energies(contrast)).mean()),
         blocks=blocks,
         patches=patches,
-        patches_energy=np.einsum("ij,ij->i", patches, patches),
+        patches_energy=_energies(patches),
     )
 
 
-def _unexplained(blocks: Signature, by: Signature, brighter: float) -> float:
-    """Energy of blocks that no patch of the other frame, so much brighter, explains."""
-    wanted = blocks.blocks
-    if brighter:
-        wanted = wanted.copy()
-        wanted[:, _DC] -= np.float32(brighter * _DC_WEIGHT)
-    distance = (wanted @ by.patches.T) * -2 + by.patches_energy
-    nearest = distance.min(axis=1) + np.einsum("ij,ij->i", wanted, wanted)
-    return float(np.sqrt(np.maximum(nearest, 0)).mean())
+def _residual(a: Signature, b: Signature, gain: float, light: float) -> float:
+    """Contrast left unexplained when ``gain`` × the deviations of a + ``light`` should be b."""
+    blocks, patches, patches_energy = a.blocks, a.patches, a.patches_energy
+    if gain != 1 or light:
+        scale = np.float32(gain)
+        offset = np.float32((light + a.mean * (1 - gain)) * _DC_WEIGHT)
+        blocks, patches = blocks * scale, patches * scale
+        blocks[:, _DC] += offset
+        patches[:, _DC] += offset
+        patches_energy = _energies(patches)
+    total = 0.0
+    for wanted, given, given_energy in (
+        (blocks, b.patches, b.patches_energy),
+        (b.blocks, patches, patches_energy),
+    ):
+        distance = (wanted @ given.T) * -2 + given_energy
+        nearest = distance.min(axis=1) + _energies(wanted)
+        total += float(np.sqrt(np.maximum(nearest, 0)).mean())
+    return total
 
 
 def dissimilarity(a: Signature, b: Signature) -> float:
     """How badly two frames explain each other: 0 the same scene … 1 nothing in common."""
-    # as they are (something bright came into view), or as if the light had changed
-    light = a.mean - b.mean
-    residual = min(
-        _unexplained(a, b, brighter) + _unexplained(b, a, -brighter)
-        for brighter in ((0.0, light) if abs(light) > 1 else (0.0,))
-    )
-    return min(residual / (a.energy + b.energy + _FLOOR), 1.0)
+    bright, dark = (a, b) if a.energy >= b.energy else (b, a)
+    value = _residual(bright, dark, 1.0, 0.0) / (bright.energy + dark.energy + _FLOOR)
+    # or the light has changed, which scales contrast and shifts brightness
+    light = dark.mean - bright.mean
+    gain = max((dark.energy + _FLOOR) / (bright.energy + _FLOOR), _LEAST_GAIN)
+    if value > _CLEAR and (abs(light) > 1 or gain < 0.9):
+        for scale in (1.0, gain):
+            whole = scale * bright.energy + dark.energy + _FLOOR
+            value = min(value, _residual(bright, dark, scale, light) / whole)
+    return min(value, 1.0)
+
+
+def _fades(outer: Signature, inner: Signature, beyond: Signature) -> bool:
+    """Whether ``beyond`` is the nearly flat end of a fade that outer → inner is a part of.
+
+    The last step into black takes all contrast away, and is told from a cut to black by
+    being no larger than the step before.
+    """
+    step = inner.energy - beyond.energy
+    return beyond.energy < _FLAT and 0 <= step <= 1.6 * (outer.energy - inner.energy)
 
 
 def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> float:
@@ -180,6 +212,10 @@ def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> flo
             least = min(least, dissimilarity(x, y))
             if _scale(least) <= enough:
                 return _scale(least)
+    if len(before) > 1 and _fades(before[1], before[0], after[0]):
+        return 0.0
+    if len(after) > 1 and _fades(after[1], after[0], before[0]):
+        return 0.0
     motion = [[dissimilarity(x, y) for x, y in pairwise(side)] for side in (before, after)]
     nearest = [side[0] for side in motion if side]
     usual = 0.0
