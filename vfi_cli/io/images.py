@@ -248,7 +248,7 @@ def _planes(image: Any, layout: PlaneLayout) -> tuple[Samples, ...]:
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    return tuple(np.ascontiguousarray(pixels[:, :, k]) for k in range(layout.components))
+    return tuple(pixels[:, :, k].copy() for k in range(layout.components))
 
 
 def _ffmpeg(path: Path, data: bytes, form: str, info: ImageInfo) -> tuple[Samples, ...]:
