@@ -110,12 +110,14 @@ def prepare(
     if target.is_dir():
         target /= default_name(info, options)
     check_output(Path(info.path), target)
+    begin, end = _span(info, options.timing)
     streams = plan_streams(
         info,
         target.suffix,
         audio=options.audio,
         stretch=options.timing.stretch,
-        **_span(info, options.timing),
+        begin=begin,
+        end=end,
     )
     encoder = choose_encoder(options.encoder, info, target.suffix)
     settings = render_settings(options, interpolator, info.width, info.height)
@@ -236,17 +238,15 @@ def check_output(source: Path, target: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be written to; choose another with -o")
 
 
-def _span(info: SourceInfo, timing: Timing) -> dict[str, Fraction | None]:
+def _span(info: SourceInfo, timing: Timing) -> tuple[Fraction | None, Fraction | None]:
     """The source times that other streams are cut to, where only a part is wanted."""
     if timing.start is None and timing.end is None:
-        return {"begin": None, "end": None}
+        return None, None
     timeline = source_timeline(info)
     grid = output_grid(info, timeline, timing)
     assert grid.count is not None
-    return {
-        "begin": grid.start if timing.start is not None else None,
-        "end": grid.time(grid.count) if timing.end is not None else None,
-    }
+    begin = grid.start if timing.start is not None else None
+    return begin, grid.time(grid.count) if timing.end is not None else None
 
 
 def _finish(

@@ -133,7 +133,7 @@ def _write(
         )
         copier = StreamCopier(source, plan, left_out=left_out, until=until)
 
-        tick, _ = _tick(fps, plan.time_map.output(start), plan.muxer)
+        tick, _ = frame_clock(fps, plan.time_map.output(start), plan.muxer)
         tags = dict(plan.video_tags)
         if plan.timecode and (label := _timecode(plan, source, info, fps, start)):
             tags["timecode"] = label
@@ -311,7 +311,7 @@ def picture_packets(
     found: _Segments, fps: Fraction, start: Fraction, muxer: str
 ) -> Iterator[Packet]:
     """All segments' packets on one time line; ``start``: output time of frame 0, seconds."""
-    tick, offset = _tick(fps, start, muxer)
+    tick, offset = frame_clock(fps, start, muxer)
     step = (1 / fps) / tick
     assert step.denominator == 1
     decoded = 0
@@ -330,7 +330,7 @@ def picture_packets(
         first += count
 
 
-def _tick(fps: Fraction, start: Fraction, muxer: str) -> tuple[Fraction, int]:
+def frame_clock(fps: Fraction, start: Fraction, muxer: str) -> tuple[Fraction, int]:
     """(time base in which both frame times and the start are whole, the start in it)."""
     frame = 1 / fps
     if muxer == "avi":

@@ -235,22 +235,20 @@ class Batch:
 def describe_input(info: SourceInfo) -> str:
     """``1920×1080  29.97 fps, variable  2:14.3  h264 8-bit bt709``."""
     rate = messages.rate(info.nominal_rate) + " fps" + (", variable" if info.variable else "")
-    length = (info.end_pts - int(info.pts[0])) * info.time_base
-    kind = f"{info.codec} {info.layout.bits}-bit"
+    return describe_source(info, rate, messages.clock(info.duration))
+
+
+def describe_source(info: SourceInfo, *numbers: str) -> str:
+    """Size, the given numbers, codec and colour of a picture."""
     matrix = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}.get(info.color.matrix)
-    return "  ".join(
-        filter(
-            None,
-            (
-                f"{info.width}×{info.height}",
-                rate,
-                messages.clock(length),
-                f"{kind} {matrix or ''}".strip(),
-                "HDR" if info.hdr else "",
-                "interlaced" if info.interlaced else "",
-            ),
-        )
-    )
+    parts = [
+        f"{info.width}×{info.height}",
+        *numbers,
+        f"{info.codec} {info.layout.bits}-bit {matrix or ''}".strip(),
+        "HDR" if info.hdr else "",
+        "interlaced" if info.interlaced else "",
+    ]
+    return "  ".join(part for part in parts if part)
 
 
 def describe_output(plan: Plan) -> str:

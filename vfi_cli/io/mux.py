@@ -160,7 +160,7 @@ class OutputMux:
             sample_aspect_ratio=sample_aspect_ratio,
         )
         stream.metadata.update(tags or {})
-        stream.disposition = disposition
+        stream.disposition = Disposition(disposition)
         open_encoder(stream, config)
         self._video = stream
         return stream

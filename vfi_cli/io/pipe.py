@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -18,7 +20,7 @@ from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame
 from vfi_cli.io.feed import decode_packet, set_up_decoder
 from vfi_cli.io.formats import readable_format, unpack
-from vfi_cli.io.source import Broken, SourceInfo, picture_stream
+from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream
 from vfi_cli.io.stated import chroma_location, color_of, side_data
 
 #: Packets before the first picture that are tried before giving up.
@@ -58,6 +60,18 @@ def open_stream(
         ) from None
     try:
         return StreamReader(container, source, on_packet, name)
+    except BaseException:
+        container.close()
+        raise
+
+
+def read_through(
+    path: str | os.PathLike[str], *, on_packet: Callable[[Packet], None] | None = None
+) -> StreamReader:
+    """Read a file in one pass, as if it came through a pipe."""
+    container = open_input(path)
+    try:
+        return StreamReader(container, _Forward(BytesIO()), on_packet, os.fspath(path))
     except BaseException:
         container.close()
         raise
@@ -158,7 +172,7 @@ class StreamReader:
         first = picture.pts or 0
         aspect = stream.sample_aspect_ratio
         return SourceInfo(
-            path="-",
+            path=self._name,
             container=self.container.format.name,
             stream_index=stream.index,
             codec=stream.codec_context.codec.canonical_name,
