@@ -66,20 +66,13 @@ class _Family:
     presets: tuple[str, ...] = ()
     lossless: bool = False  # grey and RGB are kept as they are
     even: bool = False  # subsampled sizes must divide
+    alpha: tuple[str, ...] | None = None  # formats with alpha that it takes in truth
 
 
-_X26X = [
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-]
+_X26X: tuple[str, ...] = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
 
 
 def _x264(crf: float | None, preset: str | None) -> dict[str, str]:
@@ -107,6 +100,8 @@ def _vp9(crf: float | None, preset: str | None) -> dict[str, str]:
         "deadline": "good",
         "cpu-used": preset or "3",
         "row-mt": "1",
+        "tile-columns": "2",
+        "threads": "auto",
         "auto-alt-ref": "1",
         "lag-in-frames": "25",
     }
@@ -122,10 +117,12 @@ def _plain(crf: float | None, preset: str | None) -> dict[str, str]:
 
 #: The families that ``--codec`` names.
 CODECS: dict[str, _Family] = {
-    "h264": _Family("libx264", _x264, (0, 51), tuple(_X26X), even=True),
-    "hevc": _Family("libx265", _x265, (0, 51), tuple(_X26X), even=True),
+    "h264": _Family("libx264", _x264, (0, 51), _X26X, even=True),
+    "hevc": _Family("libx265", _x265, (0, 51), _X26X, even=True, alpha=()),
     "av1": _Family("libsvtav1", _svtav1, (1, 63), tuple(str(n) for n in range(14))),
-    "vp9": _Family("libvpx-vp9", _vp9, (0, 63), tuple(str(n) for n in range(9))),
+    "vp9": _Family(
+        "libvpx-vp9", _vp9, (0, 63), tuple(str(n) for n in range(9)), alpha=("yuva420p",)
+    ),
     "ffv1": _Family("ffv1", _ffv1, lossless=True),
     "prores": _Family("prores_ks", _plain, lossless=False),
     "dnxhd": _Family("dnxhd", _plain),
@@ -174,6 +171,18 @@ _MUXERS = {
     ".wmv": "asf",
     ".ogv": "ogg",
 }
+#: Muxers that would take any codec, and what their formats define in truth.
+_DEFINED = {
+    "mpegts": {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"},
+    "mpeg": {"mpeg1video", "mpeg2video"},
+    "ogg": {"theora", "vp8"},
+    "flv": {"h264", "flv1"},
+}
+#: Encoders that close their GOPs only where cuts make no keyframes.
+_FIXED_GOPS = {
+    *("mpeg1video", "mpeg2video", "mpeg4", "h263", "h263p", "flv1"),
+    *("wmv1", "wmv2", "msmpeg4v2", "msmpeg4v3", "rv10", "rv20"),
+}
 #: Full-length alternatives in the order of preference.
 _FALLBACKS = ("h264", "hevc", "vp9", "av1", "ffv1", "mpeg2video", "mpeg4")
 _Y4M_CHROMA = {(1, 1), (1, 0), (0, 0), (2, 0)}
@@ -200,6 +209,8 @@ def container_holds(muxer: str, encoder: str) -> bool:
         return encoder == "rawvideo"
     if encoder == "rawvideo":
         return muxer in ("nut", "matroska", "avi", "mov")
+    if muxer in _DEFINED:
+        return Codec(encoder, "w").canonical_name in _DEFINED[muxer]
     with av.open(io.BytesIO(), "w", format=muxer) as out:
         try:
             out.add_stream(encoder, rate=25)
@@ -250,14 +261,17 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
     codec = _encoder(family.encoder if family else name)
     if not container_holds(muxer, codec.name):
         fitting = [n for n, f in CODECS.items() if container_holds(muxer, f.encoder)]
+        others = [s for s, m in _MUXERS.items() if container_holds(m, codec.name)]
         raise UsageError(
-            f"{suffix} cannot hold {name}; it holds {', '.join(fitting)}, "
-            f"or give the output another suffix (.mkv holds everything)"
+            f"{suffix} cannot hold {name}; it holds {', '.join(fitting)}"
+            + (f", and {name} goes into {' '.join(others)}" if others else "")
         )
     form = _choose_format(options.pix_fmt, codec, family, info, muxer)
     notes: list[str] = []
     color = _output_color(info, form.layout)
-    _note_changes(notes, info, form, name, color)
+    _note_changes(notes, info, form, name=name, color=color, even=_needs_even(codec, family))
+    if suffix == "-":
+        _note_pipe(notes, info, form)
     settings = _settings(options, codec, family, name)
     settings |= _profile(name, form.layout)
     _add_hdr(settings, notes, codec.name, info.hdr)
@@ -269,16 +283,18 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
         pix_fmt=form.name,
         layout=form.layout,
         color=color,
-        container=_segment_container(muxer, codec.name),
+        container=_segment_container(muxer, codec.name, form.layout),
         options=settings,
         notes=tuple(notes),
     )
 
 
-def _segment_container(muxer: str, encoder: str) -> str:
+def _segment_container(muxer: str, encoder: str, layout: PlaneLayout) -> str:
     """NUT, whose time base is exact for any rate; what it cannot hold goes to MOV."""
     if muxer == "yuv4mpegpipe":
         return muxer
+    if encoder == "libvpx-vp9" and layout.alpha:
+        return "matroska"  # which alone keeps VP9's alpha, beside each packet
     for choice in ("nut", "mov", "matroska"):
         if container_holds(choice, encoder):
             return choice
@@ -351,13 +367,17 @@ def _fits_size(form: PixelFormat, info: SourceInfo, even: bool) -> bool:
     )
 
 
+def _needs_even(codec: Codec, family: _Family | None) -> bool:
+    return family.even if family else codec.canonical_name in ("h264", "hevc")
+
+
 def _choose_format(
     asked: str, codec: Codec, family: _Family | None, info: SourceInfo, muxer: str
 ) -> PixelFormat:
     formats = _formats(codec)
     if not formats:
         raise UsageError(f"{codec.name} takes no pixel format that can be written here")
-    even = family.even if family else codec.canonical_name in ("h264", "hevc")
+    even = _needs_even(codec, family)
     if muxer == "yuv4mpegpipe":
         formats = [f for f in formats if _fits_y4m(f.layout)]
     if asked != "auto":
@@ -372,6 +392,8 @@ def _choose_format(
         names = " ".join(f.name for f in formats)
         raise UsageError(f"{codec.name} does not take pixel format {asked!r}; it takes {names}")
     usable = [form for form in formats if _fits_size(form, info, even)]
+    if family is not None and family.alpha is not None:
+        usable = [f for f in usable if not f.layout.alpha or f.name in family.alpha]
     keep_kind = (family is not None and family.lossless) or info.codec == codec.canonical_name
     source = info.layout
     if not keep_kind and any(form.layout.kind == "yuv" for form in usable):
@@ -425,8 +447,27 @@ def _output_color(info: SourceInfo, layout: PlaneLayout) -> ColorSpec:
     return replace(color, matrix=guess, full_range=False)
 
 
+def _note_pipe(notes: list[str], info: SourceInfo, form: PixelFormat) -> None:
+    """What a reader of raw pictures in NUT has to be told otherwise."""
+    lost = []
+    if info.color.matrix not in (0, 2) and form.layout.kind == "yuv":
+        lost.append("the colour matrix")
+    if info.color.full_range and form.layout.kind == "yuv":
+        lost.append("the full range")
+    if info.sample_aspect_ratio != 1:
+        lost.append(f"the sample aspect ratio {info.sample_aspect_ratio}")
+    if lost:
+        notes.append(f"a pipe of NUT does not carry {', '.join(lost)}: tell the program that reads")
+
+
 def _note_changes(
-    notes: list[str], info: SourceInfo, form: PixelFormat, name: str, color: ColorSpec
+    notes: list[str],
+    info: SourceInfo,
+    form: PixelFormat,
+    *,
+    name: str,
+    color: ColorSpec,
+    even: bool,
 ) -> None:
     source, target = info.layout, form.layout
     if source.alpha and not target.alpha:
@@ -444,7 +485,7 @@ def _note_changes(
         after = (target.log2_chroma_w, target.log2_chroma_h)
         if before != after:
             less = sum(after) > sum(before)
-            odd = not less and (info.width % 2 or info.height % 2)
+            odd = even and not less and (info.width % 2 or info.height % 2)
             why = (
                 f"{name} has no {info.width}×{info.height} in {info.pix_fmt}, and the size is kept"
                 if odd
@@ -489,6 +530,10 @@ def _generic_settings(options: EncoderOptions, codec: Codec) -> dict[str, str]:
                 f"{codec.name} has no preset {options.preset!r}; it has {' '.join(choices)}"
             )
         settings["preset"] = options.preset
+    if codec.canonical_name in _FIXED_GOPS:
+        settings["sc_threshold"] = "1000000000"
+    if codec.canonical_name == "mjpeg":
+        settings["strict"] = "unofficial"  # limited range is no JPEG, but common
     hardware = codec.name.rsplit("_", 1)[-1]
     crf = options.crf
     if hardware == "nvenc":

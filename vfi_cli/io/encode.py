@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import av
+from av.codec import Codec
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
@@ -220,10 +221,10 @@ def add_video_stream(
     """A stream of an output container with everything set and the encoder not yet open."""
     options = dict(config.options)
     options.setdefault("g", str(max(1, round(fps * KEYFRAME_SECONDS))))
-    flags = options.get("flags", "")
-    options["flags"] = flags + "+cgop"
-    if config.encoder in ("ffv1",):
+    if Codec(config.encoder, "w").intra_only:
         options["g"] = "1"
+    else:
+        options["flags"] = options.get("flags", "") + "+cgop"
     if color.chroma_location:
         options["chroma_sample_location"] = str(color.chroma_location)
     stream = out.add_stream(config.encoder, rate=fps, options=options, width=width, height=height)
