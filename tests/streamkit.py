@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +11,6 @@ import av
 import numpy as np
 from av.subtitles.subtitle import SubtitleSet
 
-from vfi_cli.io.copier import Sent
 from vfi_cli.io.source import HdrInfo
 from vfi_cli.io.streams import StreamPlan, plan_streams
 from vfi_cli.join import JoinReport, join, verify
@@ -31,6 +29,17 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\
 """
 FONT = b"\x00\x01\x00\x00" + b"a font, for once" * 8
 RATE = 48000
+HDR = HdrInfo(
+    primaries=(
+        (Fraction(68, 100), Fraction(32, 100)),
+        (Fraction(265, 1000), Fraction(69, 100)),
+        (Fraction(15, 100), Fraction(6, 100)),
+    ),
+    white_point=(Fraction(3127, 10000), Fraction(329, 1000)),
+    luminance=(Fraction(1, 10000), Fraction(1000)),
+    max_content_light=1000,
+    max_frame_average_light=400,
+)
 
 
 @dataclass
@@ -309,10 +318,3 @@ def packets_of(path: Path, kind: str, number: int = 0) -> list[bytes]:
     with av.open(str(path)) as container:
         stream = [s for s in container.streams if s.type == kind][number]
         return [bytes(p) for p in container.demux(stream) if p.size]
-
-
-def memory() -> io.BytesIO:
-    return io.BytesIO()
-
-
-__all__ = ["ASS_HEADER", "FONT", "Info", "Made", "Sent", "Sound", "Text"]

@@ -13,13 +13,12 @@ import pytest
 from av.stream import Disposition
 
 from tests import streamkit
-from tests.streamkit import FONT, Info, Sound, Text, convert, write_source
+from tests.streamkit import FONT, HDR, Info, Sound, Text, convert, write_source
 from vfi_cli.errors import InputError, OutputError, UsageError
 from vfi_cli.io.audio import tempo_chain
 from vfi_cli.io.containers import CONTAINERS, MUXERS
 from vfi_cli.io.copier import StreamCopier
 from vfi_cli.io.mux import OutputMux
-from vfi_cli.io.source import HdrInfo
 from vfi_cli.io.streams import TimeMap, map_chapters, plan_streams
 from vfi_cli.io.timecode import convert_timecode
 
@@ -27,17 +26,6 @@ FPS = Fraction(50)
 CHAPTERS = ((0, 400, "Opening"), (400, 1000, "The chase"))
 QUARTER_TURN = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
 MIRRORED_TURN = (0, 1 << 16, 0, 1 << 16, 0, 0, 0, 0, 1 << 30)
-HDR = HdrInfo(
-    primaries=(
-        (Fraction(68, 100), Fraction(32, 100)),
-        (Fraction(265, 1000), Fraction(69, 100)),
-        (Fraction(15, 100), Fraction(6, 100)),
-    ),
-    white_point=(Fraction(3127, 10000), Fraction(329, 1000)),
-    luminance=(Fraction(1, 10000), Fraction(1000)),
-    max_content_light=1000,
-    max_frame_average_light=400,
-)
 
 
 @pytest.fixture(scope="module")
@@ -529,6 +517,31 @@ def test_packets_one_at_a_time_into_a_pipe(muxer, parts, tmp_path):
         assert [s.type for s in out.streams] == ["video", "audio", "subtitle"]
         sound = [bytes(p) for p in out.demux(audio=0) if p.size]
     assert sound == streamkit.packets_of(Path(info.path), "audio")
+
+
+def test_the_header_is_completed_on_its_way_into_a_pipe(parts):
+    pipe = _Pipe()
+    with av.open(str(parts[0])) as part:
+        mux = OutputMux(pipe, "matroska")
+        mux.add_video(
+            part.streams.video[0],
+            fps=FPS,
+            sample_aspect_ratio=Fraction(32, 27),
+            hdr=HDR,
+            tags={"title": "Camera A"},
+        )
+        for n, packet in enumerate(part.demux(0)):
+            if packet.size:
+                packet.time_base, packet.pts, packet.dts = 1 / FPS, n, n
+                mux.mux_video(packet)
+        mux.close()
+    with av.open(io.BytesIO(pipe.data)) as out:
+        picture = out.streams.video[0]
+        assert picture.sample_aspect_ratio == Fraction(32, 27)
+        assert picture.metadata["title"] == "Camera A"
+        frames = list(out.decode(picture))
+    assert len(frames) == 25
+    assert "CONTENT_LIGHT_LEVEL" in {data.type.name for data in frames[0].side_data}
 
 
 def test_a_target_that_cannot_be_written_is_told(tmp_path):

@@ -8,6 +8,7 @@ rest with a Void element, so that nothing moves. Element numbers are those of RF
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vfi_cli.io.source import HdrInfo
 
@@ -50,7 +51,9 @@ def padded_name(name: str) -> str:
 def complete(path: str | os.PathLike[str], additions: Additions) -> None:
     """Rewrite one track entry of a finished file, in place. Raises MatroskaError."""
     with open(path, "r+b") as file:
-        at, size = _find_tracks(file)
+        found = _find_tracks(file)
+        assert found is not None
+        at, size = found
         file.seek(at)
         content = file.read(size)
         changed = rewrite_tracks(content, additions)
@@ -59,13 +62,46 @@ def complete(path: str | os.PathLike[str], additions: Additions) -> None:
         file.write(changed)
 
 
-def _find_tracks(file: BinaryIO) -> tuple[int, int]:
-    """(offset, size) of the content of the Tracks element."""
+class HeldHeader:
+    """A file object that only writes on, in front of one that does: completes the header.
+
+    Nothing is passed on until the track entries are there; without ``additions`` all passes.
+    """
+
+    def __init__(self, target: Any) -> None:
+        self.additions: Additions | None = None
+        self.name = getattr(target, "name", "the output")
+        self._target = target
+        self._held: bytes | None = b""
+
+    def write(self, data: bytes) -> int:
+        if self._held is None or self.additions is None:
+            self._held = None
+            self._target.write(data)
+            return len(data)
+        self._held += bytes(data)
+        found = _find_tracks(io.BytesIO(self._held), strict=False)
+        if found is not None and sum(found) <= len(self._held):
+            at, size = found
+            changed = rewrite_tracks(self._held[at : at + size], self.additions)
+            self._target.write(self._held[:at] + changed + self._held[at + size :])
+            self._held = None
+        return len(data)
+
+    def flush(self) -> None:
+        if flush := getattr(self._target, "flush", None):
+            flush()
+
+
+def _find_tracks(file: BinaryIO, *, strict: bool = True) -> tuple[int, int] | None:
+    """(offset, size) of the content of the Tracks element; None: not yet there, not ``strict``."""
     end = file.seek(0, os.SEEK_END)
     at = 0
     while at < end:
         file.seek(at)
         head = file.read(12)
+        if len(head) < 12 and not strict:
+            return None
         kind, length, size = _head(head, 0)
         if kind == _SEGMENT:
             at += length
@@ -75,6 +111,8 @@ def _find_tracks(file: BinaryIO) -> tuple[int, int]:
             break
         else:
             at += length + size
+    if not strict:
+        return None
     raise MatroskaError("no tracks before the first cluster")
 
 

@@ -48,6 +48,11 @@ class Sink(Protocol):
     def write(self, data: bytes, /) -> int | None: ...
 
 
+def _can_seek(target: Sink) -> bool:
+    seekable = getattr(target, "seekable", None)
+    return hasattr(target, "seek") and (seekable is None or bool(seekable()))
+
+
 class OutputMux:
     """A container being written to a path or a file object.
 
@@ -70,6 +75,10 @@ class OutputMux:
             if isinstance(target, str | os.PathLike)
             else str(getattr(target, "name", "the output"))
         )
+        self._held: matroska.HeldHeader | None = None
+        if not isinstance(target, str | os.PathLike) and not _can_seek(target):
+            # What comes after the header cannot be changed any more: it is changed on its way.
+            self._held = target = matroska.HeldHeader(target)
         chosen = {k: v for k, v in {**_OPTIONS.get(muxer, {}), **(options or {})}.items() if v}
         try:
             self._out = av.open(
@@ -122,21 +131,43 @@ class OutputMux:
             context.sample_aspect_ratio = sample_aspect_ratio
         if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
             context.codec_tag = "hvc1"  # the tag that Apple's players ask for
+        self._picture(
+            stream,
+            tags=tags,
+            disposition=disposition,
+            sample_aspect_ratio=sample_aspect_ratio,
+            display_matrix=display_matrix,
+            hdr=hdr,
+        )
+        if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
+            self._repeat = BitStreamFilterContext("dump_extra", template)
+        return stream
+
+    def _picture(
+        self,
+        stream: VideoStream,
+        *,
+        tags: Mapping[str, str] | None,
+        disposition: int,
+        sample_aspect_ratio: Fraction | None,
+        display_matrix: Sequence[int] | None,
+        hdr: HdrInfo | None,
+    ) -> None:
+        """What the container says of the picture, however its packets come."""
         if display_matrix is not None:
             stream.set_display_matrix(display_matrix)
         self._describe(stream, tags, disposition)
         sar = sample_aspect_ratio if sample_aspect_ratio not in (None, 0, 1) else None
-        if self.muxer in ("matroska", "webm") and self._path and (sar or hdr):
+        if self.muxer in ("matroska", "webm") and (sar or hdr) and (self._path or self._held):
             name = stream.metadata.get("title", "")
             stream.metadata["title"] = matroska.padded_name(name)
             self._matroska = matroska.Additions(self._track, name, sar, hdr)
+            if self._held is not None:
+                self._held.additions = self._matroska
         elif hdr:
             self._mp4 = mp4_boxes.Additions(picture=self._track, hdr=hdr)
-        if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
-            self._repeat = BitStreamFilterContext("dump_extra", template)
         self._track += 1
         self._video = stream
-        return stream
 
     def add_picture(
         self,
@@ -148,6 +179,8 @@ class OutputMux:
         sample_aspect_ratio: Fraction,
         tags: Mapping[str, str] | None = None,
         disposition: int = 0,
+        display_matrix: Sequence[int] | None = None,
+        hdr: HdrInfo | None = None,
     ) -> VideoStream:
         """The picture, encoded on the spot: give what the stream encodes to mux_video."""
         stream = add_video_stream(
