@@ -54,6 +54,7 @@ inline void check_picture(const Tensor& tensor, const char* name) {
 
 inline void check_alike(const Tensor& tensor, const Tensor& other, const char* name,
                         const char* other_name) {
+  STD_TORCH_CHECK(other.dim() == 4, other_name, " must have 4 dimensions, not ", other.dim());
   STD_TORCH_CHECK(tensor.device() == other.device(), name, " and ", other_name,
                   " must be on one device");
   STD_TORCH_CHECK(tensor.scalar_type() == other.scalar_type(), name, " and ", other_name,
@@ -70,6 +71,37 @@ inline void check_flow(const Tensor& picture, const Tensor& flow) {
   STD_TORCH_CHECK(flow.size(0) == picture.size(0) && flow.size(1) == 2 &&
                       flow.size(2) == picture.size(2) && flow.size(3) == picture.size(3),
                   "flow must be (B, 2, H, W) for a picture of (B, C, H, W)");
+}
+
+// The gradient of splat's second output, for a picture that was splatted.
+inline void check_weight_grad(const Tensor& input, const Tensor& grad) {
+  check_picture(grad, "weight_grad");
+  STD_TORCH_CHECK(grad.size(0) == input.size(0) && grad.size(1) == 1 &&
+                      grad.size(2) == input.size(2) && grad.size(3) == input.size(3) &&
+                      grad.scalar_type() == input.scalar_type() &&
+                      grad.device() == input.device(),
+                  "weight_grad must be (B, 1, H, W) of the input's dtype and device");
+}
+
+inline void check_correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
+  check_picture(a, "a");
+  check_picture(b, "b");
+  check_alike(a, b, "a", "b");
+  STD_TORCH_CHECK(max_displacement >= 0, "max_displacement must not be negative");
+  STD_TORCH_CHECK(a.size(1) > 0, "a and b must have a channel at least");
+}
+
+inline void check_correlation_grad(const Tensor& grad, const Tensor& other,
+                                   int64_t max_displacement) {
+  check_picture(other, "other");
+  check_picture(grad, "grad");
+  const int64_t side = 2 * max_displacement + 1;
+  STD_TORCH_CHECK(max_displacement >= 0 && grad.size(0) == other.size(0) &&
+                      grad.size(1) == side * side && grad.size(2) == other.size(2) &&
+                      grad.size(3) == other.size(3) &&
+                      grad.scalar_type() == other.scalar_type() &&
+                      grad.device() == other.device(),
+                  "grad must be the cost volume's, in the picture's dtype and on its device");
 }
 
 inline Sampler make_sampler(const Tensor& picture, const Tensor& flow, bool gaussian, bool border,

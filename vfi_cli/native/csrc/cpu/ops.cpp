@@ -2,12 +2,11 @@
 //
 // Nothing depends on the number of threads: where results are added up, each sum belongs to one
 // thread, which adds in the order of the pixels.
-#include "../tensors.h"
+#include "../operators.h"
 #include "kernels.h"
 
 #include <cstdlib>
 #include <cstring>
-#include <tuple>
 
 namespace vfi {
 namespace {
@@ -107,65 +106,6 @@ Tensor flow_slope(const Tensor& image, const Tensor* plane, const Tensor& values
   return to_dtype(slope, flow.scalar_type());
 }
 
-// ------------------------------------------------------------------------- backwarp
-
-Tensor backwarp(const Tensor& input, const Tensor& flow, bool border, bool align_corners) {
-  check_picture(input, "input");
-  check_flow(input, flow);
-  return gather(input, make_sampler(input, flow, false, border, align_corners));
-}
-
-Tensor backwarp_input_grad(const Tensor& grad, const Tensor& flow, bool border,
-                           bool align_corners, bool channels_last) {
-  check_picture(grad, "grad");
-  check_flow(grad, flow);
-  const Tensor sums = new_sums(grad, grad.size(1), channels_last);
-  scatter(grad, make_sampler(grad, flow, false, border, align_corners), sums, nullptr);
-  return to_dtype(sums, grad.scalar_type());
-}
-
-Tensor backwarp_flow_grad(const Tensor& grad, const Tensor& input, const Tensor& flow,
-                          bool border, bool align_corners) {
-  check_picture(input, "input");
-  check_alike(input, grad, "input", "grad");
-  check_flow(input, flow);
-  return flow_slope(input, nullptr, grad, flow,
-                    make_sampler(input, flow, false, border, align_corners));
-}
-
-// ---------------------------------------------------------------------------- splat
-
-std::tuple<Tensor, Tensor> splat(const Tensor& input, const Tensor& flow, bool gaussian) {
-  check_picture(input, "input");
-  check_flow(input, flow);
-  const Tensor sums = new_sums(input, input.size(1));
-  const Tensor weights = new_sums(input, 1);
-  scatter(input, make_sampler(input, flow, gaussian, false, true), sums, &weights);
-  return {to_dtype(sums, input.scalar_type()), to_dtype(weights, input.scalar_type())};
-}
-
-Tensor splat_input_grad(const Tensor& grad, const Tensor& flow, bool gaussian) {
-  check_picture(grad, "grad");
-  check_flow(grad, flow);
-  return gather(grad, make_sampler(grad, flow, gaussian, false, true));
-}
-
-Tensor splat_flow_grad(const Tensor& grad, const Tensor& weight_grad, const Tensor& input,
-                       const Tensor& flow, bool gaussian) {
-  check_picture(input, "input");
-  check_alike(input, grad, "input", "grad");
-  check_flow(input, flow);
-  check_picture(weight_grad, "weight_grad");
-  STD_TORCH_CHECK(weight_grad.size(0) == input.size(0) && weight_grad.size(1) == 1 &&
-                      weight_grad.size(2) == input.size(2) &&
-                      weight_grad.size(3) == input.size(3) &&
-                      weight_grad.scalar_type() == input.scalar_type() &&
-                      weight_grad.device() == input.device(),
-                  "weight_grad must be (B, 1, H, W) of the input's dtype and device");
-  return flow_slope(grad, &weight_grad, input, flow,
-                    make_sampler(input, flow, gaussian, false, true));
-}
-
 // ---------------------------------------------------------------------- correlation
 
 Correlation correlation_of(const Tensor& picture, int64_t radius) {
@@ -177,10 +117,7 @@ Tensor widened(const Tensor& tensor) {
 }
 
 Tensor correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
-  check_picture(a, "a");
-  check_alike(a, b, "a", "b");
-  STD_TORCH_CHECK(max_displacement >= 0, "max_displacement must not be negative");
-  STD_TORCH_CHECK(a.size(1) > 0, "a and b must have a channel at least");
+  check_correlation(a, b, max_displacement);
   const int64_t side = 2 * max_displacement + 1;
   const Tensor out = new_tensor(a, side * side, compute_type(a));
   if (out.numel() > 0) {
@@ -205,15 +142,8 @@ Tensor correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
 
 Tensor correlation_grad(const Tensor& grad, const Tensor& other, int64_t max_displacement,
                         bool second) {
-  check_picture(other, "other");
-  check_picture(grad, "grad");
+  check_correlation_grad(grad, other, max_displacement);
   const int64_t side = 2 * max_displacement + 1;
-  STD_TORCH_CHECK(max_displacement >= 0 && grad.size(0) == other.size(0) &&
-                      grad.size(1) == side * side && grad.size(2) == other.size(2) &&
-                      grad.size(3) == other.size(3) &&
-                      grad.scalar_type() == other.scalar_type() &&
-                      grad.device() == other.device(),
-                  "grad must be the cost volume's, in the picture's dtype and on its device");
   const Tensor out = new_tensor(other, other.size(1), compute_type(other));
   if (out.numel() > 0) {
     const Tensor grad_wide = widened(grad), other_wide = widened(other);
@@ -234,16 +164,7 @@ Tensor correlation_grad(const Tensor& grad, const Tensor& other, int64_t max_dis
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(vfi, CPU, m) {
-  m.impl("backwarp", TORCH_BOX(&backwarp));
-  m.impl("backwarp_input_grad", TORCH_BOX(&backwarp_input_grad));
-  m.impl("backwarp_flow_grad", TORCH_BOX(&backwarp_flow_grad));
-  m.impl("splat", TORCH_BOX(&splat));
-  m.impl("splat_input_grad", TORCH_BOX(&splat_input_grad));
-  m.impl("splat_flow_grad", TORCH_BOX(&splat_flow_grad));
-  m.impl("correlation", TORCH_BOX(&correlation));
-  m.impl("correlation_grad", TORCH_BOX(&correlation_grad));
-}
+STABLE_TORCH_LIBRARY_IMPL(vfi, CPU, m) { register_operators(m); }
 
 }  // namespace vfi
 
