@@ -24,10 +24,10 @@ from vfi_cli.io.decode import SourceInfo, probe
 from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter, choose_encoder
 from vfi_cli.io.images import IMAGE_COLOR, ImageInfo, probe_image, read_image
 from vfi_cli.io.naming import Clip, find_clips, irregular_numbers
+from vfi_cli.io.prefetch import Prefetch
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
 from vfi_cli.render import QUEUE_FRAMES, write
-from vfi_cli.stages import ahead
 from vfi_cli.work import WorkFolder, was_published, work_folder_of
 
 #: Bump when the same images and options would give another video than before.
@@ -195,7 +195,7 @@ def _render(plan: SequencePlan, work: WorkFolder, on_frames: Callable[[int], Non
                 height=plan.info.height,
                 container=plan.encoder.container,
             )
-            with ahead(_frames(plan, first, stop), QUEUE_FRAMES) as frames:
+            with Prefetch(_frames(plan, first, stop), depth=QUEUE_FRAMES) as frames:
                 write(frames, writer, count_one)
             work.finish(number, {"frames": stop - first})
         else:
