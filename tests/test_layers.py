@@ -167,7 +167,7 @@ def test_only_the_command_line_prints() -> None:
     """Below it there are no prints, no logging, no writing to stdout or stderr, no exits."""
     wrong = []
     for name, path in modules().items():
-        if room_of(name) in ("cli", "__main__"):
+        if room_of(name) == "cli" or name.endswith("__main__"):  # programs of their own
             continue
         tree = ast.parse(path.read_text())
         scripts = [
