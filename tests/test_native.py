@@ -122,7 +122,7 @@ def assert_close(got: Tensor, want: Tensor, tolerance: float) -> None:
     assert got.dtype == want.dtype
     if got.numel() == 0:
         return
-    error = (got.double() - want.double()).abs().flatten()
+    error = (got.double() - want.double()).abs().flatten().cpu()
     limit = tolerance * max(1.0, want.double().abs().max().item())
     if not error.max().item() <= limit:
         levels = torch.tensor([0.5, 0.9, 0.99, 1.0], dtype=torch.float64)
@@ -136,7 +136,7 @@ def run_with_gradients(
     a, b = first.detach().requires_grad_(), second.detach().requires_grad_()
     outputs = flat(case.call(a, b))
     generator = torch.Generator().manual_seed(1)
-    grads = [torch.randn(o.shape, generator=generator).to(o.dtype) for o in outputs]
+    grads = [torch.randn(o.shape, generator=generator).to(o) for o in outputs]
     inputs = torch.autograd.grad(outputs, (a, b), grads, allow_unused=True)
     return tuple(o.detach() for o in outputs), tuple(
         torch.zeros_like(x) if g is None else g for g, x in zip(inputs, (a, b), strict=True)
