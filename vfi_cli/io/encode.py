@@ -244,6 +244,8 @@ def add_video_stream(
 def open_encoder(stream: VideoStream, config: EncoderConfig) -> None:
     """Open the encoder now, so that a missing device is told before any work is done."""
     context = stream.codec_context
+    # SVT-AV1 prints its settings to stderr, past FFmpeg's log, unless it is told to keep to errors.
+    os.environ.setdefault("SVT_LOG", "1")
     try:
         context.open()
     except (av.error.FFmpegError, OSError, ValueError) as error:
