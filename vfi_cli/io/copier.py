@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,7 +18,7 @@ from av.subtitles.stream import SubtitleStream
 
 from vfi_cli.io.audio import AudioConverter
 from vfi_cli.io.mux import OutputMux
-from vfi_cli.io.streams import StreamItem, StreamPlan, TimeMap, map_chapters, stream_tags
+from vfi_cli.io.streams import StreamItem, StreamPlan, map_chapters, stream_tags
 from vfi_cli.io.subtitles import SubtitleConverter
 
 _COVER_NAMES = {"mjpeg": ("jpg", "image/jpeg")}
@@ -71,7 +73,7 @@ class StreamCopier:
         self._times = plan.time_map
         self._until = _earlier(plan.time_map.end, until)
         self._converters: dict[int, Converter] = {}
-        self._shifts: dict[int, int] = {}
+        self._before: dict[int, Packet] = {}  # the last packet before the wanted part
         self.report = CopyReport()
 
     @property
@@ -118,8 +120,6 @@ class StreamCopier:
                 mux.add_copied(stream, tags=tags, disposition=item.disposition)
         elif item.action == "copy":
             mux.add_copied(stream, tags=tags, disposition=item.disposition)
-            if self._times.stretch == 1 and stream.time_base:
-                self._shifts[item.index] = round(-self._times.origin / stream.time_base)
         else:
             converter: Converter
             if item.kind == "audio":
@@ -157,19 +157,19 @@ class StreamCopier:
             return []
         if item.target == "mov_text" and packet.size <= 2:
             return []  # MP4's empty text between two texts; the muxer makes new ones
-        if not self._wanted(packet, item):
-            return []
         converter = self._converters.get(index)
-        if converter is None:
-            return self._count(index, [self._moved(packet)])
-        try:
-            packets = converter.convert(packet)
-        except av.error.FFmpegError as error:
-            self._warn(item, packet, error)
-            return []
-        if item.kind == "subtitle":
-            packets = [self._moved(made) for made in packets]
-        return self._count(index, packets)
+        result: list[Packet] = []
+        for part in self._cut(packet, item):
+            if converter is None:
+                result.append(self._moved(part, item))
+                continue
+            try:
+                made = converter.convert(part)
+            except av.error.FFmpegError as error:
+                self._warn(item, part, error)
+                continue
+            result += [self._moved(p, item) for p in made] if item.kind == "subtitle" else made
+        return self._count(index, result)
 
     def flush(self) -> list[tuple[int, Packet]]:
         """What converters still hold, after the last packet."""
@@ -200,41 +200,55 @@ class StreamCopier:
                 yield from self.feed(packet)
         yield from self.flush()
 
-    def _wanted(self, packet: Packet, item: StreamItem) -> bool:
-        """Whether any of the packet lies in the wanted part of the source."""
+    def _cut(self, packet: Packet, item: StreamItem) -> list[Packet]:
+        """What is wanted of a packet: all, nothing, or for raw sound a part of its samples."""
         stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None:
-            return True
-        time = stamp * packet.time_base
-        if self._until is not None and time >= self._until:
-            return False
-        begin = self._times.begin
-        if begin is None or time >= begin:
-            return True
-        if item.kind == "audio":
-            return False
-        return time + (packet.duration or 0) * packet.time_base > begin
+        begin, until = self._times.begin, self._until
+        if stamp is None or (begin is None and until is None):
+            return [packet]
+        start = stamp * packet.time_base
+        stop = start + (packet.duration or 0) * packet.time_base
+        if until is not None and start >= until:
+            return []
+        block = _block_size(self._source.streams[item.index]) if item.action == "copy" else 0
+        if item.kind == "audio" and block:
+            return cut_samples(packet, block, start, begin, until)
+        if begin is None or start >= begin:
+            before = self._before.pop(item.index, None)
+            return [packet] if before is None else [before, packet]
+        if item.kind != "audio":
+            return [packet] if stop > begin else []
+        if self._plan.muxer == "avi":
+            return []  # nothing can lie before the picture
+        if stop > begin:
+            before = self._before.pop(item.index, None)
+            return [packet] if before is None else [before, packet]
+        # AAC needs the packet before to sound right; an edit list hides it in MP4.
+        if item.codec == "aac" and self._plan.muxer in ("mp4", "mov"):
+            self._before[item.index] = packet
+        return []
 
-    def _moved(self, packet: Packet) -> Packet:
+    def _moved(self, packet: Packet, item: StreamItem) -> Packet:
         """The packet with output times, in its own time base."""
         times, tick = self._times, packet.time_base
-        shift = self._shifts.get(packet.stream_index if packet.stream else -1)
-        if times.stretch == 1 and times.begin is None:
-            move = round(-times.origin / tick) if shift is None else shift
-            if packet.pts is not None:
-                packet.pts += move
-            if packet.dts is not None:
-                packet.dts += move
-            return packet
-        start = packet.pts if packet.pts is not None else packet.dts
-        if start is not None:
-            stop = (start + (packet.duration or 0)) * tick
-            first = _clamped(start * tick, times, self._until)
-            last = _clamped(stop, times, self._until)
-            packet.pts = round(times.output(first) / tick)
-            packet.dts = packet.pts
+        if times.stretch == 1:
+            shift = round(-times.origin / tick)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
+        else:
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None:
+                packet.pts = packet.dts = round(times.output(stamp * tick) / tick)
+            packet.duration = round((packet.duration or 0) * times.stretch)
+        if item.kind == "subtitle" and packet.pts is not None:
+            first, last = packet.pts, packet.pts + (packet.duration or 0)
+            if times.begin is not None:
+                first = max(0, first)
+            if self._until is not None:
+                last = max(first, min(last, round(times.output(self._until) / tick)))
+            packet.pts = packet.dts = first
             if packet.duration:
-                packet.duration = max(0, round((last - first) * times.stretch / tick))
+                packet.duration = last - first
         return packet
 
     def _count(self, index: int, packets: list[Packet]) -> list[tuple[int, Packet]]:
@@ -259,9 +273,39 @@ def _earlier(first: Fraction | None, second: Fraction | None) -> Fraction | None
     return min(times, default=None)
 
 
-def _clamped(time: Fraction, times: TimeMap, until: Fraction | None) -> Fraction:
-    if times.begin is not None:
-        time = max(time, times.begin)
-    if until is not None:
-        time = min(time, until)
-    return time
+def _block_size(stream: Stream) -> int:
+    """Bytes of one sample of all channels of raw sound; 0 for everything else."""
+    if not isinstance(stream, AudioStream):
+        return 0
+    match = re.fullmatch(r"pcm_(?:[suf](\d+)(?:le|be)?|alaw|mulaw)", stream.codec_context.name)
+    if match is None:
+        return 0
+    return int(match[1] or 8) // 8 * stream.codec_context.layout.nb_channels
+
+
+def cut_samples(
+    packet: Packet, block: int, start: Fraction, begin: Fraction | None, until: Fraction | None
+) -> list[Packet]:
+    """The samples of a packet of raw sound between two times: one packet, or none.
+
+    ``block`` is the size in bytes of one sample of all channels.
+    """
+    tick = packet.time_base
+    data = bytes(packet)
+    count = len(data) // block
+    length = (packet.duration or 0) * tick
+    if not length or not count:
+        return [packet]
+    rate = count / length
+    first = 0 if begin is None else max(0, math.ceil((begin - start) * rate))
+    last = count if until is None else min(count, math.ceil((until - start) * rate))
+    if first == 0 and last == count:
+        return [packet]
+    if first >= last:
+        return []
+    part = Packet(data[first * block : last * block])
+    part.time_base = tick
+    part.pts = part.dts = round((start + first / rate) / tick)
+    part.duration = round((last - first) / rate / tick)
+    part.is_keyframe = True
+    return [part]

@@ -202,10 +202,12 @@ class OutputMux:
         self, template: Stream, *, tags: Mapping[str, str] | None = None, disposition: int = 0
     ) -> Stream:
         """A stream whose packets are copied as they are. Key for mux_other: template.index."""
-        stream = self._adding(self._out.add_stream_from_template, template)
+        stream = self._adding(self._out.add_stream_from_template, template, opaque=True)
         if isinstance(stream, AudioStream) and isinstance(template, AudioStream):
             # AVI and others say how many channels there are, not which; MP4 wants to know.
             stream.codec_context.layout = named_layout(template)
+        elif isinstance(template, VideoStream) and template.average_rate:
+            stream.codec_context.framerate = template.average_rate
         self._describe(stream, tags, disposition)
         if not disposition & Disposition.attached_pic:
             self._track += 1

@@ -88,6 +88,7 @@ class StreamPlan:
     """What the output will hold beside the picture."""
 
     muxer: str  # FFmpeg's name of the output format
+    picture: int = 0  # the main picture's index in the input
     items: tuple[StreamItem, ...] = ()  # in the input's order, without the picture
     chapters: int = 0  # chapters that the output will have
     time_map: TimeMap = TimeMap(Fraction(0))
@@ -128,6 +129,7 @@ class StreamPlan:
         times = self.time_map
         return {
             "muxer": self.muxer,
+            "picture": self.picture,
             "streams": [
                 {
                     "index": item.index,
@@ -181,7 +183,13 @@ def plan_streams(
     with nullcontext(opened) if opened is not None else open_input(info.path) as source:
         picture = source.streams[info.stream_index]
         items = tuple(
-            _decide(stream, container, audio, stretch)
+            _decide(
+                stream,
+                container,
+                audio=audio,
+                stretch=stretch,
+                cut=begin is not None or end is not None,
+            )
             for stream in source.streams
             if stream.index != info.stream_index and not _said_elsewhere(stream)
         )
@@ -216,7 +224,11 @@ def _complete(
     notes = []
     if chapters and not container.chapters:
         notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
-    tags = {k: v for k, v in source.metadata.items() if k.lower() not in FILE_TAGS}
+    tags = {
+        key: value
+        for key, value in source.metadata.items()
+        if key.lower() not in FILE_TAGS and not value.startswith("Lavf")
+    }
     timecode = _timecode(source, picture, tags)
     if timecode is not None and (not container.timecode or stretch != 1):
         why = "time is stretched" if stretch != 1 else f"{container.said} holds none"
@@ -231,6 +243,7 @@ def _complete(
     notes += _stream_notes(items, container)
     return StreamPlan(
         muxer=container.name,
+        picture=picture.index,
         items=items,
         chapters=len(map_chapters(chapters, times)) if container.chapters else 0,
         time_map=times,
@@ -350,12 +363,12 @@ def _said_elsewhere(stream: Stream) -> bool:
 
 
 def _decide(
-    stream: Stream, container: Container, audio: AudioMode, stretch: Fraction
+    stream: Stream, container: Container, *, audio: AudioMode, stretch: Fraction, cut: bool
 ) -> StreamItem:
     kind = _kind(stream)
     codec = codec_name(stream)
     action, target, reason = _fate(
-        stream, kind, codec, container=container, audio=audio, stretch=stretch
+        stream, kind, codec, container=container, audio=audio, stretch=stretch, cut=cut
     )
     return StreamItem(
         index=stream.index,
@@ -386,11 +399,17 @@ def _fate(
     container: Container,
     audio: AudioMode,
     stretch: Fraction,
+    cut: bool,
 ) -> tuple[Action, str, str]:
     """(action, codec or encoder in the output, reason) for one stream."""
     cannot = f"{container.said} cannot hold it"
     if kind == "video":
-        return "drop", "", "only one picture stream is converted"
+        # Other pictures of the same file stay as they are, where they can be copied whole.
+        if stretch != 1 or cut:
+            why = "stretched in time" if stretch != 1 else "cut"
+            return "drop", "", f"only the main picture can be {why}"
+        held = _holds(container, stream, codec)
+        return ("copy", codec, "") if held else ("drop", "", cannot)
     if kind == "attachment":
         return ("copy", codec, "") if container.attachments else ("drop", "", cannot)
     if kind == "cover":
@@ -458,7 +477,10 @@ def _subtitle_fate(stream: Stream, codec: str, container: Container) -> tuple[Ac
     target = containers.SUBTITLE_TARGET.get(container.name)
     if target is None or codec not in containers.TEXT_SUBTITLES:
         return "drop", "", f"{container.said} cannot hold it"
-    return "convert", target, f"{container.said} cannot hold {codec}"
+    why = f"{container.said} cannot hold {codec}"
+    if codec in ("ass", "ssa"):
+        why += "; positions and fonts are lost"
+    return "convert", target, why
 
 
 def _origin(source: InputContainer, picture: Stream, picture_start: Fraction | None) -> Fraction:
