@@ -101,7 +101,7 @@ def write_clip(
             stream.set_display_rotation(-rotation)
         if tone:
             seconds = stamps[-1] * base + 1 / rate - tone_start
-            _add_tone(out, seconds, tone_start)
+            add_tone(out, seconds, tone_start)
         for number, stamp in enumerate(stamps):
             if form is None:  # GIF's rgb8 and the like
                 layout = PlaneLayout("rgb", 8)
@@ -117,7 +117,7 @@ def write_clip(
     return path
 
 
-def _add_tone(out: Any, seconds: Fraction, start: Fraction) -> None:
+def add_tone(out: Any, seconds: Fraction, start: Fraction = Fraction(0)) -> None:
     """A 440 Hz sine, interleaved by the muxer with what follows."""
     rate = 48000
     codec = "libopus" if out.format.name == "webm" else "aac"

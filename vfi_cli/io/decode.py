@@ -140,11 +140,9 @@ class FrameReader:
             if fault is not None and number >= self._key:
                 self._damage(number, fault)
             if expected < number < self._stop:
-                hidden = self._explain_gap(expected, number, last)
-                for missing in range(expected, expected + hidden):
-                    assert last is not None
-                    waiting.append(_Shown(missing, last))
-                expected += hidden
+                for shown in self._explain_gap(expected, number, last):
+                    waiting.append(shown)
+                    expected = shown.number + 1
             if number >= self._stop:
                 break
             if number < expected:
@@ -157,25 +155,37 @@ class FrameReader:
                 yield waiting.popleft()
         else:
             if expected < self._stop:
-                hidden = self._explain_gap(expected, len(self.info.pts), last)
-                for missing in range(expected, expected + hidden):
-                    assert last is not None
-                    waiting.append(_Shown(missing, last))
+                waiting.extend(self._explain_gap(expected, len(self.info.pts), last))
         for shown in waiting:
             if shown.number >= self._stop:
                 return
             yield shown
 
-    def _explain_gap(self, start: int, end: int, last: VideoFrame | None) -> int:
-        """How many frames from ``start`` to ``end`` are merely hidden; others end the picture."""
-        damage = self._find_damage(start, None)
+    def _explain_gap(self, start: int, end: int, last: VideoFrame | None) -> list[_Shown]:
+        """What to show for frames from ``start`` to ``end`` that the decoder did not deliver.
+
+        Either damage ends the picture there, or they are merely hidden and ``last`` stays, or
+        they were lost with an error of a thread that had nothing to do with them.
+        """
+        if not self.info.decode_order:
+            self._end_at(start, "the stream ends early")
+            return []
+        damage, pictures = self._decode_again(range(start, min(end, start + 64)), None)
         if damage is not None:
             self._damage_packet(*damage)
-        elif last is None or end - start > _MAX_HIDDEN:
-            order = self.info.decode_order
-            packet = f" of packet {order[start] + 1}" if order else ""
-            self._damage(start, f"the decoder returns no picture{packet}")
-        return max(0, min(end, self._stop) - start)
+        shown = []
+        hidden = 0
+        for number in range(start, min(end, self._stop)):
+            picture = pictures.get(number, last)
+            hidden = 0 if number in pictures else hidden + 1
+            if picture is None or hidden > _MAX_HIDDEN:
+                number -= hidden - 1  # noqa: PLW2901
+                packet = self.info.decode_order[number] + 1
+                self._damage(number, f"the decoder returns no picture of packet {packet}")
+                break
+            shown.append(_Shown(number, picture))
+            last = picture
+        return [item for item in shown if item.number < self._stop]
 
     def _fault(self, picture: VideoFrame) -> str | None:
         info = self.info
@@ -220,7 +230,8 @@ class FrameReader:
         if not self.info.decode_order:
             self._end_at(number + 1, f"invalid data near packet {packet + 1}")
         elif self._stop == len(self.info.pts) and self._false_alarms < _MAX_FALSE_ALARMS:
-            damage = self._find_damage(max(number, self._first), packet)
+            near = max(number, self._first)
+            damage, _ = self._decode_again(range(near, near), packet)
             if damage is not None:
                 self._damage_packet(*damage)
             else:
@@ -276,40 +287,46 @@ class FrameReader:
                     number = found
                 yield number, picture
 
-    def _find_damage(self, number: int, last_packet: int | None) -> tuple[int, str] | None:
-        """(packet, what) of the first fault before or at a frame, by decoding without threads.
+    def _decode_again(
+        self, wanted: range, last_packet: int | None
+    ) -> tuple[tuple[int, str] | None, dict[int, VideoFrame]]:
+        """Decode the wanted frames without threads, so that a fault is told of its own packet.
 
-        ``last_packet`` ends the search; where it is None, what belongs to the frame does.
+        Returns (packet, what) of the first fault or None, and the pictures up to there.
+        ``last_packet`` ends the search; where it is None it ends with the last wanted frame.
         """
         info = self.info
         order = info.decode_order
-        if not order:
-            return None
-        number = min(number, len(order) - 1)
+        first = min(wanted.start, len(order) - 1)
         if last_packet is None:
-            last_packet = order[number] + info.reorder + 1
-        key = max(0, bisect_right(info.key_pts, info.pts[number]) - 1)
+            last_packet = max(order[n] for n in wanted) + info.reorder + 32
+        key = max(0, bisect_right(info.key_pts, info.pts[first]) - 1)
         start = info.number_of(info.key_pts[key]) if key > 0 else 0
+        pictures: dict[int, VideoFrame] = {}
         feed = PacketFeed(info, key, threads=1)
         begun = key > 0
         try:
             for packet_number, packet in feed:
-                if packet_number > last_packet and packet.size:
-                    return None
+                if (packet_number > last_packet and packet.size) or (
+                    wanted and len(pictures) == len(wanted)
+                ):
+                    break
                 leading = packet.pts is not None and packet.pts < info.pts[start]
                 if packet.is_corrupt and begun and not leading:
-                    return packet_number, "incomplete data"
+                    return (packet_number, "incomplete data"), pictures
                 try:
-                    pictures = decode_packet(feed.context, packet)
+                    decoded = decode_packet(feed.context, packet)
                 except av.error.FFmpegError:
                     if begun and not leading and packet.size:
-                        return packet_number, "invalid data"
+                        return (packet_number, "invalid data"), pictures
                     continue
-                begun = begun or bool(pictures)
-                for picture in pictures:
+                begun = begun or bool(decoded)
+                for picture in decoded:
                     place = info.number_of(picture.pts) if picture.pts is not None else -1
                     if start <= place < len(order) and picture.is_corrupt:
-                        return order[place], "damaged picture"
+                        return (order[place], "damaged picture"), pictures
+                    if place in wanted:
+                        pictures[place] = picture
         finally:
             feed.close()
-        return None
+        return None, pictures

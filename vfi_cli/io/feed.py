@@ -18,11 +18,14 @@ from vfi_cli.io.source import SourceInfo, open_input
 _SEEK_BACK = (0, 2, 15)
 #: Decoders that pass damage over in silence unless asked not to.
 STRICT_CODECS = frozenset({"hevc", "mjpeg"})
+#: Decoders that with frame threads now and then spoil the frame before a damaged one.
+_SLICES_ONLY = frozenset({"ffv1"})
 
 
 def set_up_decoder(context: VideoCodecContext, *, threads: int, strict: bool) -> None:
     """``threads`` 0 is one a core, of frames where the codec can; strict reports all damage."""
-    context.thread_type = "AUTO" if threads != 1 else "SLICE"
+    by_frame = threads != 1 and context.codec.canonical_name not in _SLICES_ONLY
+    context.thread_type = "AUTO" if by_frame else "SLICE"
     context.thread_count = threads
     if strict:
         context.options = {"err_detect": "explode"}
@@ -89,6 +92,8 @@ class PacketFeed:
     def __iter__(self) -> Iterator[tuple[int, Packet]]:
         """(number, packet); the last one is empty and flushes the decoder."""
         first = self._info.first_packet
+        # What comes after the last frame's packet was left out for a reason.
+        last = max(self._info.decode_order, default=None)
         number = self._number
         if self._found is not None:
             yield number, self._found
@@ -98,6 +103,8 @@ class PacketFeed:
             for packet in self._packets:
                 if packet.size == 0:
                     continue
+                if last is not None and number > last:
+                    break
                 if number >= first:
                     yield number, packet
                 number += 1

@@ -93,17 +93,19 @@ def reorder_delay(decode_order: Sequence[int]) -> int:
     return max((shown - place for place, shown in enumerate(ranked)), default=0)
 
 
-def fits_rate(pts: Sequence[int], time_base: Fraction, rate: Fraction) -> bool:
+def fits_rate(
+    pts: Sequence[int], time_base: Fraction, rate: Fraction, rounding: Fraction = Fraction(1, 1000)
+) -> bool:
     """Whether all timestamps are those of a constant rate, but for rounding.
 
-    Files keep the rounding of the containers that they came through, and the coarsest usual
-    one is Matroska's millisecond; so the timestamps may stray by a tick, or by a millisecond
-    where that is more (never by more than a quarter of a frame, unless a tick is longer).
+    They may stray by a tick, or by ``rounding`` seconds where that is more (never by more than
+    a quarter of a frame, unless a tick is longer): files keep the rounding of the containers
+    that they came through, and the coarsest usual one is Matroska's millisecond.
     """
     step = 1 / (rate * time_base)  # ticks a frame
     up, down = step.numerator, step.denominator
-    rounding = max(Fraction(1), min(Fraction(1, 1000) / time_base, step / 4))
-    allowed = rounding * down * 5 / 4
+    ticks = max(Fraction(1), min(rounding / time_base, step / 4))
+    allowed = ticks * down * 5 / 4
     first = pts[0]
     low = high = 0
     for number, value in enumerate(pts):
@@ -139,7 +141,15 @@ def find_rate(
     average = (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
     simple = average.limit_denominator(1001) or average
     usual = sorted(COMMON_RATES, key=lambda rate: abs(rate - average))[:4]
-    for rate in dict.fromkeys([*named, *usual, *([measured] if measured else []), simple, average]):
+    # Timestamps finer than a millisecond may agree to the tick; those settle it.
+    if time_base < Fraction(1, 2000):
+        for rate in dict.fromkeys([*named, *usual]):
+            if fits_rate(pts, time_base, rate, Fraction(0)):
+                return rate, True
+    # Where they are coarse many rates agree, odd ones that FFmpeg fitted to them among these.
+    common = [rate for rate in named if rate in COMMON_RATES]
+    others = [*named, measured or simple, simple, average]
+    for rate in dict.fromkeys([*common, *usual, *others]):
         if fits_rate(pts, time_base, rate):
             return rate, True
     return simple, False

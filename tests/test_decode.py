@@ -1,0 +1,551 @@
+"""The source timeline and its frames: exact, whatever the container and codec."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import shutil
+import threading
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from tests.media import read_number, write_clip
+from vfi_cli.errors import InputError
+from vfi_cli.io.decode import FrameReader, probe
+from vfi_cli.io.scan import find_rate, fits_rate, reorder_delay
+
+NTSC = Fraction(30000, 1001)
+
+
+def numbers(frames) -> list[int]:
+    return [read_number(frame.planes[0], frame.layout.bits) for frame in frames]
+
+
+def read(info, **options):
+    with FrameReader(info, **options) as reader:
+        frames = list(reader)
+    return frames, reader.broken
+
+
+CLIPS = {
+    "mp4": {"rate": NTSC, "options": {"g": "12"}},
+    "mp4 open gop": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=3"}},
+    "mp4 crf0 444": {"pix_fmt": "yuv444p", "options": {"g": "12", "crf": "0"}},
+    "mkv": {"rate": NTSC, "options": {"g": "12"}, "tone": True},
+    "ts": {"options": {"g": "12"}, "tone": True},
+    "avi": {"options": {"g": "12"}},
+    "h264": {"rate": NTSC, "container": "h264"},
+    "webm": {"codec": "libvpx-vp9", "options": {"g": "12", "cpu-used": "8", "lag-in-frames": "16"}},
+    "webm vp8": {
+        "codec": "libvpx",
+        "options": {
+            "g": "12",
+            "cpu-used": "8",
+            "auto-alt-ref": "1",
+            "lag-in-frames": "16",
+            "b": "1M",
+        },
+    },
+    "mp4 hevc": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=12"}},
+    "avi mpeg4": {"codec": "mpeg4", "options": {"bf": "2", "g": "12"}},
+    "mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "12"}},
+    "ts mpeg2": {"codec": "mpeg2video", "options": {"bf": "2", "g": "12"}},
+    "mkv ffv1": {"codec": "ffv1", "pix_fmt": "yuv444p16le"},
+    "mov prores": {"codec": "prores_ks", "pix_fmt": "yuva444p10le"},
+    "nut rawvideo": {"codec": "rawvideo", "pix_fmt": "uyvy422"},
+    "y4m": {"codec": "rawvideo", "pix_fmt": "yuv422p"},
+    "gif": {"codec": "gif", "pix_fmt": "rgb8", "rate": 10},
+    "apng": {"codec": "apng", "pix_fmt": "rgba", "rate": 10},
+    "flv": {"codec": "flv", "options": {"g": "12"}},
+    "avi mjpeg": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_every_frame_once_and_from_anywhere(tmp_path, kind):
+    path = write_clip(tmp_path / f"a.{kind.split()[0]}", frames=40, **CLIPS[kind])
+    info = probe(path)
+    assert len(info.pts) == 40
+    assert all(a < b for a, b in zip(info.pts, info.pts[1:], strict=False))
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(40))
+    assert [frame.pts for frame in frames] == list(info.pts)
+    assert sum(frame.duration for frame in frames) == info.end_pts - info.pts[0]
+    assert info.nominal_rate == CLIPS[kind].get("rate", 25)
+    assert info.constant_rate == info.nominal_rate
+    for start in (1, 17, 24, 39):
+        part, broken = read(info, start_pts=info.pts[start])
+        assert broken is None
+        assert len(part) == 40 - start
+        for ours, whole in zip(part, frames[start:], strict=True):
+            assert ours.pts == whole.pts
+            assert all(map(np.array_equal, ours.planes, whole.planes))
+
+
+def test_start_between_two_frames_is_the_later_one(tmp_path):
+    info = probe(write_clip(tmp_path / "a.mp4", frames=10))
+    frames, _ = read(info, start_pts=info.pts[3] + 1)
+    assert frames[0].pts == info.pts[4]
+    assert read(info, start_pts=info.end_pts) == ([], None)
+
+
+def test_variable_frame_rate_is_exact(tmp_path):
+    stamps = [0, 3000, 6100, 20000, 23000, 50000, 50001, 90000]
+    path = write_clip(tmp_path / "v.mp4", pts=stamps, time_base=Fraction(1, 90000))
+    info = probe(path)
+    assert list(info.pts) == stamps
+    assert info.time_base == Fraction(1, 90000)
+    assert info.variable
+    assert info.constant_rate is None
+    frames, _ = read(info)
+    assert numbers(frames) == list(range(8))
+    assert frames[3].duration == 3000
+    assert frames[3].time == Fraction(20000, 90000)
+
+
+def test_offset_of_the_first_frame_is_kept(tmp_path):
+    path = write_clip(tmp_path / "o.mkv", pts=[500, 540, 580], time_base=Fraction(1, 1000))
+    info = probe(path)
+    assert info.start == Fraction(1, 2)
+    assert info.duration == Fraction(120, 1000)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(60000, 1001), 50, 24])
+def test_milliseconds_of_matroska_are_not_taken_for_variable(tmp_path, rate):
+    info = probe(write_clip(tmp_path / "a.mkv", frames=50, rate=rate))
+    assert info.time_base == Fraction(1, 1000)
+    assert info.constant_rate == rate
+    assert not info.variable
+
+
+def test_one_frame(tmp_path):
+    info = probe(write_clip(tmp_path / "a.mp4", frames=1, rate=50))
+    assert len(info.pts) == 1
+    assert info.duration == Fraction(1, 50)
+    assert numbers(read(info)[0]) == [0]
+
+
+def test_what_a_stream_states_is_read(tmp_path):
+    path = write_clip(
+        tmp_path / "a.mp4",
+        frames=3,
+        rotation=90,
+        aspect=Fraction(4, 3),
+        options={
+            "colorspace": "bt2020nc",
+            "color_primaries": "bt2020",
+            "color_trc": "smpte2084",
+            "color_range": "pc",
+            "chroma_sample_location": "topleft",
+        },
+    )
+    info = probe(path)
+    assert (info.width, info.height) == (64, 48)
+    assert info.rotation == 90
+    assert len(info.display_matrix) == 9
+    assert info.sample_aspect_ratio == Fraction(4, 3)
+    color = info.color
+    assert (color.matrix, color.primaries, color.transfer) == (9, 9, 16)
+    assert color.full_range
+    assert color.chroma_location == 3
+    assert info.codec == "h264"
+    assert not info.interlaced
+
+
+def test_yuvj_is_full_range(tmp_path):
+    info = probe(write_clip(tmp_path / "a.avi", frames=2, codec="mjpeg", pix_fmt="yuvj420p"))
+    assert info.color.full_range
+    assert info.layout.bits == 8
+
+
+FORMATS = [
+    *("yuv420p", "yuv422p", "yuv444p", "yuv410p", "yuv411p", "yuv440p", "yuva420p", "yuva444p"),
+    *("nv12", "nv21", "yuyv422", "uyvy422", "rgb24", "bgr24", "rgba", "bgra", "argb", "abgr"),
+    *("gray", "ya8", "gray10le", "gray12le", "gray16le", "gray16be", "gbrp", "gbrp10le"),
+    *("yuv420p9le", "yuv420p10le", "yuv422p10le", "yuv444p12le", "yuv420p14le", "yuv444p16le"),
+    *("rgb48le", "bgr48be", "rgba64le", "gbrap12le", "gbrp14le", "0rgb", "bgr0"),
+]
+
+
+@pytest.mark.parametrize("size", [(64, 48), (35, 21)])
+def test_samples_of_every_format_arrive_unchanged(tmp_path, size):
+    """Raw video in NUT: what is written is what is read, byte for byte."""
+    width, height = size
+    from tests.media import numbered_planes
+    from vfi_cli.io.formats import pixel_format
+
+    for name in FORMATS:
+        path = tmp_path / f"{name}.nut"
+        write_clip(path, frames=2, codec="rawvideo", pix_fmt=name, size=size)
+        info = probe(path)
+        layout = pixel_format(name).layout
+        assert info.layout == layout, name
+        frames, _ = read(info)
+        for number, frame in enumerate(frames):
+            expected = numbered_planes(layout, width, height, number)
+            assert all(map(np.array_equal, expected, frame.planes)), name
+            assert all(plane.flags.c_contiguous for plane in frame.planes)
+
+
+def test_palette_and_one_bit_become_colour_and_grey():
+    from vfi_cli.io.formats import unpack
+
+    frame = av.VideoFrame(4, 2, "pal8")
+    np.frombuffer(memoryview(frame.planes[0]), np.uint8)[:] = 7
+    palette = np.frombuffer(memoryview(frame.planes[1]), np.uint32)
+    palette[7] = 0x80FF4020
+    layout, planes = unpack(frame)
+    assert (layout.kind, layout.alpha) == ("rgb", True)
+    assert [int(plane[0, 0]) for plane in planes] == [0xFF, 0x40, 0x20, 0x80]
+    frame = av.VideoFrame(8, 1, "monob")
+    np.frombuffer(memoryview(frame.planes[0]), np.uint8)[0] = 0b10100000
+    layout, planes = unpack(frame)
+    assert layout.kind == "gray"
+    assert planes[0][0].tolist() == [255, 0, 255, 0, 0, 0, 0, 0]
+
+
+# --- what is no video -------------------------------------------------------------------
+
+
+def no_video(tmp_path):
+    from PIL import Image
+
+    yield "nothing.mp4", None, "no such file"
+    yield "empty.mp4", b"", "is empty"
+    yield "notes.txt", b"hello\n" * 90, "text file"
+    yield "notes.mp4", b"hello\n" * 90, "not a video"
+    yield "noise.mp4", bytes(range(256)) * 40, "not a video"
+    yield "half.mp4", b"\0\0\0\x18ftypisom" + bytes(64), "cut off"
+    yield "list.ffconcat", b"ffconcat version 1.0\nfile a.mp4\n", "list of other files"
+    for suffix in ("png", "jpg", "webp", "bmp", "tif"):
+        data = io.BytesIO()
+        kind = {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
+        Image.new("RGB", (32, 32)).save(data, kind)
+        yield f"image.{suffix}", data.getvalue(), "vfi frames"
+    animated = io.BytesIO()
+    pictures = [Image.new("RGB", (32, 32), color) for color in ("red", "blue")]
+    pictures[0].save(animated, "webp", save_all=True, append_images=pictures[1:])
+    yield "moving.webp", animated.getvalue(), "animated WebP"
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    write_clip(tmp_path / "a.mp4", frames=2)
+    for name, data, message in no_video(tmp_path):
+        path = tmp_path / name
+        if data is not None:
+            path.write_bytes(data)
+        with pytest.raises(InputError, match=message) as caught:
+            probe(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="folder"):
+        probe(tmp_path)
+    with pytest.raises(InputError, match="regular file"):
+        probe("/dev/null")
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    path = tmp_path / "a.mka"
+    from tests.media import add_tone
+
+    with av.open(str(path), "w", format="matroska") as out:
+        add_tone(out, Fraction(1, 2))
+    with pytest.raises(InputError, match="sound but no video"):
+        probe(path)
+
+
+def test_cover_art_is_not_the_picture(tmp_path):
+    """Cover first, then the film: the film is converted; the cover alone is no video."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.new("RGB", (200, 200)).save(data, "png")
+    film = write_clip(tmp_path / "film.mp4", frames=5)
+    for with_film in (True, False):
+        path = tmp_path / f"cover{with_film}.mp4"
+        with av.open(str(path), "w") as out, av.open(str(film)) as source:
+            cover = out.add_stream("png", rate=1, width=200, height=200)
+            cover.pix_fmt = "rgb24"
+            cover.disposition = av.stream.Disposition.attached_pic
+            if with_film:
+                track = out.add_stream_from_template(source.streams.video[0])
+            else:
+                from tests.media import add_tone
+
+                add_tone(out, Fraction(1, 5))
+            packet = av.Packet(data.getvalue())
+            packet.stream = cover
+            packet.pts = packet.dts = 0
+            packet.time_base = Fraction(1, 1)
+            out.mux(packet)
+            if with_film:
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream = track
+                        out.mux(packet)
+        if with_film:
+            info = probe(path)
+            assert info.codec == "h264"
+            assert len(info.pts) == 5
+            assert info.warnings == ()
+        else:
+            with pytest.raises(InputError, match="cover picture but no video"):
+                probe(path)
+
+
+def test_of_two_pictures_the_larger_is_taken_and_said(tmp_path):
+    path = tmp_path / "two.mkv"
+    with av.open(str(path), "w") as out:
+        streams = []
+        for width in (32, 64):
+            stream = out.add_stream("mpeg4", rate=25, width=width, height=32)
+            stream.pix_fmt = "yuv420p"
+            stream.disposition = av.stream.Disposition(0)
+            streams.append(stream)
+        for number in range(3):
+            for stream in streams:
+                frame = av.VideoFrame(stream.width, 32, "yuv420p")
+                frame.pts = number
+                frame.time_base = Fraction(1, 25)
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    info = probe(path)
+    assert "2 picture streams" in info.warnings[0]
+    assert info.width == 64
+    assert len(info.pts) == 3
+
+
+def test_a_name_that_looks_like_a_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "a.mp4", frames=2)
+    shutil.copy("a.mp4", "http:cam.mp4")
+    assert len(probe("http:cam.mp4").pts) == 2
+
+
+# --- rates and order --------------------------------------------------------------------
+
+
+def test_rates():
+    tb = Fraction(1, 1000)
+    film = [round(n * 1001 / 24) for n in range(200)]
+    assert find_rate(film, film[-1] + 42, tb) == (Fraction(24000, 1001), True)
+    assert not fits_rate(film, tb, Fraction(24))
+    jittered = [n * 40 + (n % 7) * 3 for n in range(100)]
+    rate, constant = find_rate(jittered, 4000, tb)
+    assert not constant
+    assert abs(rate - 25) < 1
+    assert find_rate([0, 40], 80, tb, (Fraction(25),)) == (Fraction(25), True)
+    assert find_rate([7], 47, tb) == (Fraction(25), True)
+
+
+def test_reordering():
+    assert reorder_delay([0, 1, 2, 3]) == 0
+    assert reorder_delay([0, 2, 1, 4, 3]) == 1  # I P b P b: one shown before, decoded after
+    assert reorder_delay([0, 3, 2, 4, 1]) == 3  # I P B b b
+
+
+def test_timestamps_that_repeat_are_repaired(tmp_path):
+    """Frames that came closer together than the container's milliseconds stay all, in order."""
+    path = write_clip(
+        tmp_path / "a.mkv",
+        codec="ffv1",
+        pts=[0, 80, 160, 160, 161, 320, 400],
+        time_base=Fraction(1, 2000),
+    )
+    info = probe(path)
+    assert len(info.pts) == 7
+    assert all(a < b for a, b in zip(info.pts, info.pts[1:], strict=False))
+    assert any("repaired" in warning for warning in info.warnings)
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(7))
+    assert [frame.pts for frame in frames] == list(info.pts)
+    assert probe(path) == info
+    assert numbers(read(info, start_pts=info.pts[4])[0]) == [4, 5, 6]
+
+
+def test_a_clock_that_starts_again_goes_on(tmp_path):
+    """Two recordings one after the other in one file."""
+    one = write_clip(tmp_path / "a.ts", frames=20, codec="mpeg2video")
+    path = tmp_path / "both.ts"
+    path.write_bytes(one.read_bytes() * 2)
+    info = probe(path)
+    assert len(info.pts) == 40
+    assert all(a < b for a, b in zip(info.pts, info.pts[1:], strict=False))
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == [*range(20), *range(20)]
+    assert info.duration < 2  # not the frames of both mixed, nor a hole
+
+
+# --- damage -----------------------------------------------------------------------------
+
+DAMAGED = {
+    "mp4": {"options": {"g": "30"}},
+    "mkv": {"options": {"g": "30"}},
+    "ts": {"options": {"g": "30"}},
+    "mp4 mpeg4": {"codec": "mpeg4", "options": {"bf": "2"}},
+    "mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
+    "webm": {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}},
+    "avi mjpeg": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "mov prores": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
+    "mp4 hevc": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30"}},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_in_the_middle_ends_the_picture_before_it(tmp_path, kind):
+    path = tmp_path / f"a.{kind.split()[0]}"
+    write_clip(path, frames=50, size=(160, 120), **DAMAGED[kind])
+    whole = probe(path)
+    good, _ = read(whole)
+    with av.open(str(path)) as source:
+        packet = [packet for packet in source.demux(video=0) if packet.size][25]
+        data = bytes(packet)
+    content = bytearray(path.read_bytes())
+    at = content.find(data)
+    at, size = (at, len(data)) if at >= 0 else (packet.pos + 300, 400)
+    begin = 8 if kind in ("webm", "mp4 hevc") else size // 2  # what these notice of it
+    noise = np.random.default_rng(1).integers(0, 256, size - begin, dtype=np.uint8)
+    content[at + begin : at + size] = noise.tobytes()
+    path.write_bytes(content)
+    info = probe(path)
+    assert len(info.pts) == 50
+    frames, broken = read(info)
+    assert broken is not None
+    assert "packet" in broken.reason
+    assert 20 <= len(frames) <= 27
+    assert broken.time == info.pts[len(frames)] * info.time_base
+    for ours, theirs in zip(frames, good, strict=False):
+        assert all(map(np.array_equal, ours.planes, theirs.planes)), "a damaged frame passed"
+    # Wherever decoding starts and however many threads there are, the end is the same.
+    assert read(info, threads=1)[1] == broken
+    part, again = read(info, start_pts=info.pts[15])
+    assert again == broken
+    assert len(part) == len(frames) - 15
+
+
+def test_the_damaged_packet_is_named(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", frames=40, size=(160, 120), options={"bf": "0"})
+    with av.open(str(path)) as source:
+        data = bytes([packet for packet in source.demux(video=0) if packet.size][20])
+    content = path.read_bytes()
+    hurt = data[: len(data) // 3] + bytes(len(data) - len(data) // 3)
+    path.write_bytes(content.replace(data, hurt))
+    frames, broken = read(probe(path))
+    assert len(frames) == 20
+    assert broken.time == Fraction(20, 25)
+    assert broken.reason.endswith("packet 21")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("mp4", {"container_options": {"movflags": "faststart"}}),
+        ("mkv", {}),
+        ("flv", {"codec": "flv"}),
+        ("avi", {"codec": "mpeg4"}),
+    ],
+)
+def test_a_cut_file_says_where_it_should_have_ended(tmp_path, suffix, options):
+    path = write_clip(tmp_path / f"a.{suffix}", frames=100, size=(160, 120), **options)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+    info = probe(path)
+    assert 30 < len(info.pts) < 80
+    assert info.declared_end is not None
+    assert info.declared_end > info.end_pts * info.time_base
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(len(frames)))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts", "avi", "mov"])
+def test_a_whole_file_is_not_called_cut(tmp_path, suffix):
+    codec = "libvpx-vp9" if suffix == "webm" else "libx264"
+    path = write_clip(tmp_path / f"a.{suffix}", frames=30, codec=codec, tone=suffix != "avi")
+    assert probe(path).declared_end is None
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_recording_that_begins_within_a_gop(tmp_path, codec):
+    """What cannot be decoded before the first keyframe is neither listed nor damage."""
+    path = write_clip(tmp_path / "a.ts", frames=60, codec=codec, options={"g": "15", "bf": "2"})
+    whole = probe(path)
+    content = path.read_bytes()
+    with av.open(str(path)) as source:
+        places = [packet.pos for packet in source.demux(video=0) if packet.size]
+    content = content[: 188 * 3] + content[places[5] // 188 * 188 :]
+    path.write_bytes(content)
+    info = probe(path)
+    assert info.pts == tuple(pts for pts in whole.pts if pts >= info.pts[0])
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(60 - len(info.pts), 60))
+    assert 13 <= numbers(frames)[0] <= 15
+
+
+def test_a_change_of_size_ends_the_picture(tmp_path):
+    small = write_clip(tmp_path / "s.h264", frames=10, container="h264")
+    large = write_clip(tmp_path / "l.h264", frames=10, size=(96, 64), container="h264")
+    path = tmp_path / "both.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    frames, broken = read(probe(path))
+    assert len(frames) == 10
+    assert "64×48 to 96×64" in broken.reason
+
+
+# --- resources --------------------------------------------------------------------------
+
+
+def test_leaving_early_frees_everything(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", frames=30)
+    info = probe(path)
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(5):
+        with FrameReader(info) as reader:
+            next(reader)
+        reader.close()
+        with pytest.raises(StopIteration):
+            next(reader)
+    FrameReader(info).close()
+    gc.collect()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_frame_does_not_change_when_the_next_is_read(tmp_path):
+    info = probe(write_clip(tmp_path / "a.mp4", frames=20))
+    with FrameReader(info) as reader:
+        first = next(reader)
+        copy = [plane.copy() for plane in first.planes]
+        for _ in reader:
+            pass
+    assert all(map(np.array_equal, copy, first.planes))
+
+
+def test_a_file_that_vanished(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", frames=3)
+    info = probe(path)
+    path.unlink()
+    with FrameReader(info) as reader, pytest.raises(InputError, match="no such file"):
+        next(reader)
+
+
+def test_reading_in_another_thread(tmp_path):
+    info = probe(write_clip(tmp_path / "a.mp4", frames=20))
+    found: list[int] = []
+
+    def work() -> None:
+        found.extend(numbers(read(info)[0]))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == list(range(20))

@@ -1,0 +1,83 @@
+"""Pixel formats: packing and unpacking move code values and compute nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vfi_cli.io.formats import neighbour, pack, pixel_format, planar_name, unpack
+
+NAMES = [
+    *("yuv420p", "yuvj422p", "yuv444p16be", "yuva444p16le", "yuv444p10msble", "gbrp", "gbrap12le"),
+    *("gbrp10msble"),
+    *("gbrp16be", "gray", "gray10le", "gray16be", "ya8", "ya16le", "nv12"),
+    *("nv21", "nv16", "nv24", "nv42", "nv20le", "p010le"),
+    *("p012le", "p016be", "p210le", "p410le", "p416le", "rgb24", "bgr24"),
+    *("rgba", "bgra", "argb", "abgr", "rgb0", "bgr0", "0rgb", "0bgr"),
+    *("rgb48le", "rgb48be", "rgba64le", "bgra64be", "vuya", "vuyx", "ayuv"),
+    *("uyva", "vyu444", "ayuv64le", "xv36le", "xv48le"),
+    *("yuyv422", "uyvy422", "yvyu422", "y210le", "y212le", "y216le", "x2rgb10le"),
+    *("x2bgr10le", "xv30le", "v30xle", "yuv410p"),
+    *("yuv411p", "yuv440p", "yuv440p12le", "yuv420p9be"),
+]
+
+
+@pytest.mark.parametrize("size", [(8, 4), (7, 5), (1, 1)])
+@pytest.mark.parametrize("name", NAMES)
+def test_unpack_undoes_pack(name, size):
+    width, height = size
+    layout = pixel_format(name).layout
+    random = np.random.default_rng(0)
+    planes = tuple(
+        random.integers(0, layout.peak + 1, layout.plane_shape(n, width, height)).astype(
+            layout.dtype
+        )
+        for n in range(layout.components)
+    )
+    found, back = unpack(pack(planes, name, width, height))
+    assert found == layout
+    for ours, theirs in zip(planes, back, strict=True):
+        assert np.array_equal(ours, theirs)
+        assert theirs.flags.c_contiguous
+        assert theirs.flags.owndata
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("yuvj")])
+def test_places_of_components_are_swscales(name):
+    """swscale, told to change nothing but the arrangement, finds the same samples."""
+    layout = pixel_format(name).layout
+    plain = planar_name(layout)
+    if plain == name:
+        pytest.skip("is the plain arrangement itself")
+    random = np.random.default_rng(1)
+    planes = tuple(
+        random.integers(0, layout.peak + 1, layout.plane_shape(n, 16, 8)).astype(layout.dtype)
+        for n in range(layout.components)
+    )
+    try:
+        other = pack(planes, name, 16, 8).reformat(format=plain)
+    except ValueError:
+        pytest.skip("swscale does not convert it")
+    assert all(map(np.array_equal, planes, unpack(other)[1]))
+
+
+def test_bottom_up_pictures_are_turned_over(tmp_path):
+    """AVI stores RGB upside down: the frame's lines run backwards in memory."""
+    from tests.media import numbered_planes, write_clip
+    from vfi_cli.io.decode import FrameReader, probe
+
+    path = write_clip(tmp_path / "a.avi", frames=1, codec="rawvideo", pix_fmt="bgr24")
+    info = probe(path)
+    with FrameReader(info) as reader:
+        frame = next(reader)
+    expected = numbered_planes(info.layout, 64, 48, 0)
+    assert all(map(np.array_equal, expected, frame.planes))
+
+
+def test_formats_outside_the_table_have_a_neighbour():
+    for name in ("pal8", "monow", "rgb565le", "gbrpf32le", "grayf32le", "bayer_rggb8", "xyz12le"):
+        assert pixel_format(name) is None
+        assert pixel_format(neighbour(name)) is not None
+    assert neighbour("cuda") is None
+    with pytest.raises(ValueError, match="nonsense"):
+        pack((), "nonsense", 2, 2)
