@@ -56,6 +56,8 @@ class Signature:
     blocks: Floats = field(repr=False)  # (blocks, features): to be explained
     patches: Floats = field(repr=False)  # (positions, features): what can explain
     patches_energy: Floats = field(repr=False)
+    #: the frame after and its dissimilarity, once known: every decision nearby asks for it
+    following: list[tuple[Signature, float]] = field(repr=False, default_factory=list)
 
 
 @lru_cache(maxsize=32)
@@ -206,22 +208,36 @@ def cut_score(around: Sequence[Signature | None], *, enough: float = 0.0) -> flo
         raise ValueError("the middle pair must be frames")
     before = [s for s in reversed(around[: CONTEXT + 1]) if s is not None]
     after = [s for s in around[CONTEXT + 1 :] if s is not None]
-    least = 1.0
-    for x in before:
-        for y in after:
-            least = min(least, dissimilarity(x, y))
-            if _scale(least) <= enough:
-                return _scale(least)
+    excess = _step(before[0], after[0])
+    if _scale(excess) <= enough:
+        return _scale(excess)
+    earlier = [_step(x, y) for y, x in pairwise(before)]
+    later = [_step(x, y) for x, y in pairwise(after)]
+    motion = earlier + later
+    if motion:
+        nearest = earlier[:1] + later[:1]
+        excess -= 0.55 * sum(nearest) / len(nearest) + 0.28 * max(motion)
+    if _scale(excess) <= enough:
+        return _scale(excess)
     if len(before) > 1 and _fades(before[1], before[0], after[0]):
         return 0.0
     if len(after) > 1 and _fades(after[1], after[0], before[0]):
         return 0.0
-    motion = [[dissimilarity(x, y) for x, y in pairwise(side)] for side in (before, after)]
-    nearest = [side[0] for side in motion if side]
-    usual = 0.0
-    if nearest:
-        usual = 0.55 * sum(nearest) / len(nearest) + 0.28 * max(max(m) for m in motion if m)
-    return _scale(least - usual)
+    usual = _step(before[0], after[0]) - excess
+    for x in before:
+        for y in after:
+            if x is not before[0] or y is not after[0]:
+                excess = min(excess, dissimilarity(x, y) - usual)
+                if _scale(excess) <= enough:
+                    return _scale(excess)
+    return _scale(excess)
+
+
+def _step(a: Signature, b: Signature) -> float:
+    """Dissimilarity of a frame and the next one, worked out once."""
+    if not a.following or a.following[0][0] is not b:
+        a.following[:] = [(b, dissimilarity(a, b))]
+    return a.following[0][1]
 
 
 def _scale(excess: float) -> float:
