@@ -204,19 +204,24 @@ def _interleave(
     """Both kinds of packets in order of decoding time; one of each is held at a time."""
     picture = next(pictures, None)
     other = next(others, None)
+    picture_time = _time(picture)
+    other_time = _time(other and other[1])
     while picture is not None or other is not None:
-        if picture is not None and (other is None or _time(picture) <= _time(other[1])):
+        if picture is not None and (other is None or picture_time <= other_time):
             mux.mux_video(picture)
             picture = next(pictures, None)
+            picture_time = _time(picture)
         else:
             assert other is not None
             mux.mux_other(*other)
             other = next(others, None)
+            other_time = _time(other and other[1])
 
 
-def _time(packet: Packet) -> Fraction:
-    stamp = packet.dts if packet.dts is not None else packet.pts
-    return Fraction(-1) if stamp is None else stamp * packet.time_base
+def _time(packet: Packet | None) -> float:
+    """Seconds at which a packet is decoded. It decides the order in the file, nothing else."""
+    stamp = None if packet is None else packet.dts if packet.dts is not None else packet.pts
+    return -1.0 if packet is None or stamp is None else stamp * float(packet.time_base)
 
 
 def verify(
@@ -292,19 +297,21 @@ def _numbered(
     container: InputContainer, stream: VideoStream, fps: Fraction, path: Path
 ) -> Iterator[tuple[Packet, int]]:
     base: int | None = None
+    assert stream.time_base is not None
+    ratio = stream.time_base * fps  # frames a tick
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
         if packet.pts is None:
             raise OutputError(f"{path}: a packet of this segment has no time")
         if base is None:
-            # A closed group of pictures begins with its first frame. NUT moves all
-            # times so that the first decoding time is not negative.
+            # A closed group of pictures begins with its first frame, wherever the container
+            # moved it to keep decoding times from being negative.
             base = packet.pts
-        number = (packet.pts - base) * packet.time_base * fps
-        if number.denominator != 1:
+        number, rest = divmod((packet.pts - base) * ratio.numerator, ratio.denominator)
+        if rest:
             raise OutputError(f"{path}: a frame of this segment is off the {fps} fps grid")
-        yield packet, int(number)
+        yield packet, number
 
 
 def picture_packets(
@@ -312,19 +319,20 @@ def picture_packets(
 ) -> Iterator[Packet]:
     """All segments' packets on one time line; ``start``: output time of frame 0, seconds."""
     tick, offset = frame_clock(fps, start, muxer)
-    step = (1 / fps) / tick
-    assert step.denominator == 1
+    whole = (1 / fps) / tick
+    assert whole.denominator == 1
+    step = int(whole)
     decoded = 0
     first = 0
     for path, count in zip(found.paths, found.counts, strict=True):
         with open_input(path) as container:
             for packet, number in _numbered(container, container.streams.video[0], fps, path):
                 packet.time_base = tick
-                packet.pts = offset + (first + number) * int(step)
-                packet.dts = offset + (decoded - found.depth) * int(step)
+                packet.pts = offset + (first + number) * step
+                packet.dts = offset + (decoded - found.depth) * step
                 if muxer == "avi":  # it has one time a packet, that of decoding
                     packet.pts = packet.dts = offset + decoded
-                packet.duration = int(step)
+                packet.duration = step
                 decoded += 1
                 yield packet
         first += count

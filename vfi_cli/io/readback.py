@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Collection, Mapping
@@ -185,8 +186,12 @@ def _check_grid(
     """Each frame must stand on the grid, within the container's rounding."""
     if len(times) != frames:
         raise MismatchError(f"it holds {len(times)} frames instead of {frames}")
+    # In whole numbers, for there may be a million of them: all times in units of 1 / unit.
+    frame = 1 / fps
+    unit = math.lcm(tick.denominator, begin.denominator, frame.denominator)
+    one, zero, step = (int(time * unit) for time in (tick, begin, frame))
     for k, stamp in enumerate(times):
-        if abs(stamp * tick - begin - k / fps) > tick:
+        if abs(stamp * one - zero - k * step) > one:
             raise MismatchError(
                 f"frame {k} stands at {float(stamp * tick):.6f} s instead of "
                 f"{float(begin + k / fps):.6f} s"
