@@ -205,8 +205,8 @@ def build_in_place() -> Path:
         check=False,
     )
     if result.returncode != 0:
-        lines = (result.stdout + result.stderr).splitlines()
-        errors = [line.strip() for line in lines if "error" in line.lower()] or lines[-1:] or ["?"]
+        lines = [line.strip() for line in (result.stdout + result.stderr).splitlines()]
+        errors = [line for line in lines if "error: " in line] or lines[-1:] or ["no output"]
         raise VfiError(f"The native operators could not be built: {errors[0]}")
     return folder / LIBRARY
 
