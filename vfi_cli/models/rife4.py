@@ -176,6 +176,8 @@ def _sample(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     """``x`` (B, C, H, W) at the coordinates (B, h, w), edges repeated, as backwarp samples."""
     h, w = x.shape[2:]
     grid = torch.stack((xs * (2 / max(w - 1, 1)) - 1, ys * (2 / max(h - 1, 1)) - 1), 3)
+    # NaN is outside: torch's own kernel would read through it at a wild address.
+    grid = torch.nan_to_num(grid, nan=-2.0)
     return F.grid_sample(x.float(), grid, "bilinear", "border", align_corners=True)
 
 
