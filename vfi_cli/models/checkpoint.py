@@ -77,13 +77,14 @@ def _sniff(path: Path, head: bytes, size: int) -> str:
         raise ModelError(f"{path}: is a Git LFS pointer, not the weights themselves")
     if head.startswith(b"PK"):
         return "zip"
-    if head[0] == 0x80:
-        return "pickle"
+    # Before pickles: a header's length may begin with the byte that a pickle begins with.
     length = int.from_bytes(head[:8], "little")
     if len(head) > 8 and head[8:9] == b"{" and length < 100_000_000:
         if 8 + length > size:
             raise ModelError(f"{path}: the file breaks off; download the weights again")
         return "safetensors"
+    if head[0] == 0x80:
+        return "pickle"
     raise ModelError(
         f"{path}: is not a checkpoint (neither safetensors nor a file that PyTorch saved)"
     )
@@ -243,8 +244,9 @@ def _explain(
             return f"holds the weights of {other[1].name}, not of {named}"
     if best is None or best[0] < 0.2:
         first = ", ".join(list(state)[:3])
-        what = f"not the weights of {named}" if named else "the weights of no known architecture"
-        known = "" if named else f"; known are {', '.join(registry.names())}"
+        families = dict.fromkeys(name.partition("-")[0] for name in registry.names())
+        what = f"does not hold the weights of {named}" if named else "holds no model that is known"
+        known = "" if named else f"; known are those of {', '.join(families)}"
         return f"{what} (its {len(state)} keys begin with {first}){known}"
     _, architecture, expected = best
     wanted = _inference_state(state, architecture)
