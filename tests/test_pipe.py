@@ -108,7 +108,7 @@ def test_a_pipe_gives_the_frames_of_a_planned_conversion(tmp_path: Path) -> None
         source,
         tmp_path / "planned.mkv",
         ConvertOptions(Timing(fps=Fraction(60)), encoder=EncoderOptions("ffv1")),
-        interpolator=BLEND,
+        interpolator=lambda: BLEND,
     )
     data, result = through(source.read_bytes(), options(fps=60))
     _, pictures, _ = decoded(data)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,9 +105,12 @@ def prepare(
     info: SourceInfo,
     output: str | os.PathLike[str] | None,
     options: ConvertOptions,
-    interpolator: Interpolator,
+    interpolator: Callable[[], Interpolator],
 ) -> tuple[Plan, Path]:
-    """Plan the conversion of a probed input; says what is wrong before any work is done."""
+    """Plan the conversion of a probed input; says what is wrong before any work is done.
+
+    ``interpolator`` loads the model; it is asked last, because it takes the longest.
+    """
     target = Path(output) if output is not None else Path(info.path).parent
     if target.is_dir():
         target /= default_name(info, options)
@@ -120,7 +125,7 @@ def prepare(
         end=end,
     )
     encoder = choose_encoder(options.encoder, info, target.suffix)
-    settings = render_settings(options, interpolator, info.width, info.height)
+    settings = render_settings(options, interpolator(), info.width, info.height)
     return make_plan(info, options.timing, settings, encoder, streams), target
 
 
@@ -130,20 +135,20 @@ def convert_file(
     options: ConvertOptions,
     *,
     listener: Listener | None = None,
-    interpolator: Interpolator | None = None,
+    interpolator: Callable[[], Interpolator] | None = None,
 ) -> ConvertResult:
     """Convert a video file and return what was made.
 
     ``output`` is a file, or a folder, or None for the input's own; a folder gets a file
-    named after the input and the rate. An unfinished run of the
+    named after the input and the rate. ``interpolator`` loads the model (by default the one
+    that the options name). An unfinished run of the
     same conversion is continued. Raises a VfiError; a TruncatedInputError is raised
     after the output was published with what could be decoded.
     """
     listener = listener or Listener()
     began = time.monotonic()
     info = probe(source)
-    model = interpolator or open_model(options.model)
-    model.forget()
+    model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model)
     folder = work_folder_of(target)
     finished_before = target.exists() and was_published(folder, plan.fingerprint)
@@ -151,7 +156,7 @@ def convert_file(
         raise OutputError(f"{target} exists already; add --overwrite to replace it")
     listener.planned(plan, target)
     with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:
-        results = render_missing(plan, work, lambda: model, listener.progress)
+        results = render_missing(plan, work, model, listener.progress)
         listener.rendered()
         counts = Counts()
         for result in results:

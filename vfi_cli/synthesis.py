@@ -6,7 +6,9 @@ The only place where frames and models meet.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from typing import Any
 
 import torch
@@ -19,6 +21,16 @@ from vfi_cli.timeline import dyadic
 
 #: A midpoint-only model is driven to the nearest multiple of 1/2^depth.
 BISECTION_DEPTH = 5
+
+_names = count()
+
+
+@dataclass(frozen=True, eq=False)
+class _Picture:
+    """A picture on the device, and a name by which a model knows it again."""
+
+    tensor: Tensor  # (1, 3 or 4, H, W), R'G'B' and alpha, not clamped
+    name: int = field(default_factory=lambda: next(_names))
 
 
 class Synthesizer:
@@ -40,8 +52,8 @@ class Synthesizer:
         self._interpolator = interpolator
         self._options: dict[str, Any] = {"scale": scale, "tta": tta, "ensemble": ensemble}
         # Keyed by identity; holding the frame keeps its identity from being used again.
-        self._tensors: OrderedDict[int, tuple[Frame, Tensor]] = OrderedDict()
-        self._midpoints: dict[Fraction, Tensor] = {}
+        self._sources: OrderedDict[int, tuple[Frame, _Picture]] = OrderedDict()
+        self._midpoints: dict[Fraction, _Picture] = {}
         self._pair: tuple[Frame, Frame] | None = None
 
     @property
@@ -51,56 +63,53 @@ class Synthesizer:
 
     def between(self, window: Window) -> Frame:
         """The frame at ``window.timestep`` between the middle two frames of the window."""
-        middle = len(window.frames) // 2
-        left, right = window.frames[middle - 1], window.frames[middle]
+        frames = window.frames
+        if len(frames) == 4 and (frames[0] is None or frames[3] is None):
+            frames = frames[1:3]  # a four-frame model interpolates linearly between two
+        middle = len(frames) // 2
+        left, right = frames[middle - 1], frames[middle]
         assert left is not None
         assert right is not None
         if self._interpolator.any_timestep:
-            picture = self._run(window.frames, window.timestep)
+            seen = [self._picture(frame) for frame in frames if frame is not None]
+            made = self._interpolate(seen, window.timestep).tensor
         else:
             nearest = dyadic(window.timestep, BISECTION_DEPTH)
             if nearest in (0, 1):
                 return right if nearest else left
-            picture = self._bisect(left, right, nearest)
-        rgb, alpha = picture[:, :3], picture[:, 3:]
-        planes = from_rgb(rgb[0], left, alpha[0] if left.layout.alpha else None)
-        return left.with_planes(planes)
+            made = self._bisect(left, right, nearest).tensor
+        return left.with_planes(
+            from_rgb(made[0, :3], left, made[0, 3:] if left.layout.alpha else None)
+        )
 
-    def _run(self, frames: tuple[Frame | None, ...], t: Fraction) -> Tensor:
-        """(1, 3 or 4, H, W): the picture, and alpha where the source has it."""
-        tensors = [None if frame is None else self._tensor(frame) for frame in frames]
-        if len(tensors) == 4 and None in (tensors[0], tensors[3]):
-            tensors = tensors[1:3]  # a four-frame model interpolates linearly between two
-        present = [tensor for tensor in tensors if tensor is not None]
-        return self._interpolate(present, t)
-
-    def _interpolate(self, pictures: list[Tensor], t: Fraction) -> Tensor:
-        stacked = torch.stack(pictures, dim=1)  # (1, n, C, H, W)
+    def _interpolate(self, seen: list[_Picture], t: Fraction) -> _Picture:
+        stacked = torch.stack([picture.tensor for picture in seen], dim=1)  # (1, n, C, H, W)
+        names = [picture.name for picture in seen]
         nominal = stacked.clamp(0, 1)
-        result = self._interpolator.interpolate(nominal[:, :, :3], t, **self._options)
+        made = self._interpolator.interpolate(nominal[:, :, :3], t, keys=names, **self._options)
         if stacked.shape[2] == 4:
             # Alpha moves as the picture would: the model sees it as a grey picture of its own.
             alpha = nominal[:, :, 3:].expand(-1, -1, 3, -1, -1)
-            moved = self._interpolator.interpolate(alpha, t, **self._options)
-            result = torch.cat([result, moved.mean(dim=1, keepdim=True)], dim=1)
-        return result + _common_excess(stacked - nominal)
+            keys = [("alpha", name) for name in names]
+            moved = self._interpolator.interpolate(alpha, t, keys=keys, **self._options)
+            made = torch.cat([made, moved.mean(dim=1, keepdim=True)], dim=1)
+        return _Picture(made + _common_excess(stacked - nominal))
 
-    def _tensor(self, frame: Frame) -> Tensor:
-        """(1, 3 or 4, H, W), not clamped."""
+    def _picture(self, frame: Frame) -> _Picture:
         key = id(frame)
-        if key not in self._tensors:
+        if key not in self._sources:
             rgb = to_rgb(frame, device=self._interpolator.device)
             if frame.layout.alpha:
                 alpha = to_alpha(frame, device=self._interpolator.device)
                 assert alpha is not None
                 rgb = torch.cat([rgb, alpha])
-            self._tensors[key] = (frame, rgb[None])
-            while len(self._tensors) > self._interpolator.frames_seen:
-                self._tensors.popitem(last=False)
-        self._tensors.move_to_end(key)
-        return self._tensors[key][1]
+            self._sources[key] = (frame, _Picture(rgb[None]))
+            while len(self._sources) > self._interpolator.frames_seen:
+                self._sources.popitem(last=False)
+        self._sources.move_to_end(key)
+        return self._sources[key][1]
 
-    def _bisect(self, left: Frame, right: Frame, t: Fraction) -> Tensor:
+    def _bisect(self, left: Frame, right: Frame, t: Fraction) -> _Picture:
         if self._pair is None or self._pair[0] is not left or self._pair[1] is not right:
             self._pair = (left, right)
             self._midpoints = {}
@@ -111,10 +120,10 @@ class Synthesizer:
             del self._midpoints[time]
         return picture
 
-    def _midpoint(self, t: Fraction) -> Tensor:
+    def _midpoint(self, t: Fraction) -> _Picture:
         assert self._pair is not None
         if t in (0, 1):
-            return self._tensor(self._pair[int(t)])
+            return self._picture(self._pair[int(t)])
         if t not in self._midpoints:
             step = Fraction(1, t.denominator)
             ends = [self._midpoint(t - step), self._midpoint(t + step)]

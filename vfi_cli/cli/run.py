@@ -186,17 +186,15 @@ class Batch:
     def _convert(self, source: Path, target: Path | None) -> dict[str, Any]:
         if self._dry_run:
             info = probe(source)
-            plan, planned = prepare(info, target, self._options, self._interpolator())
+            plan, planned = prepare(info, target, self._options, self._interpolator)
             self._screen.planned(plan, planned)
             return {**plan.describe(), "output": str(planned), "streams": plan.streams.to_json()}
-        if not source.exists():  # before the model is loaded
-            probe(source)
         result = convert_file(
             source,
             target,
             self._options,
             listener=self._screen,
-            interpolator=self._interpolator(),
+            interpolator=self._interpolator,
         )
         self._screen.finished(result)
         return describe_json(result)
