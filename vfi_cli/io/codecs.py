@@ -199,6 +199,8 @@ _DEFINED = {
     "ogg": {"theora", "vp8"},
     "flv": {"h264", "flv1"},
 }
+#: What a muxer's table names but its header refuses.
+_REFUSED = {"mov": {"vp8", "vp9", "av1"}}
 #: Encoders that close their GOPs only where cuts make no keyframes.
 _FIXED_GOPS = {
     *("mpeg1video", "mpeg2video", "mpeg4", "h263", "h263p", "flv1"),
@@ -230,8 +232,11 @@ def container_holds(muxer: str, encoder: str) -> bool:
         return encoder == "rawvideo"
     if encoder == "rawvideo":
         return muxer in ("nut", "matroska", "avi", "mov")
+    codec = Codec(encoder, "w").canonical_name
     if muxer in _DEFINED:
-        return Codec(encoder, "w").canonical_name in _DEFINED[muxer]
+        return codec in _DEFINED[muxer]
+    if codec in _REFUSED.get(muxer, ()):
+        return False
     with av.open(io.BytesIO(), "w", format=muxer) as out:
         try:
             out.add_stream(encoder, rate=25)
