@@ -37,7 +37,7 @@ _DETAIL = 480  # about so many samples a row of the sparse luma
 _DC_WEIGHT = 0.5  # of a block's mean luma against its texture
 _CHROMA_WEIGHT = 0.7
 _DC = -3  # the feature that is a block's mean luma
-_LIMIT = 0.2  # a cut's dissimilarity beyond the usual at a score of one half
+_LIMIT = 0.22  # a cut's dissimilarity beyond the usual at a score of one half
 _FLOOR = 2.0  # code values: contrast that noise alone has
 _FLAT = 1.0  # code values: contrast of a picture that shows nothing
 _LEAST_GAIN = 0.3  # how much darker a scene may become from one frame to the next
@@ -113,13 +113,26 @@ def signature(frame: Frame) -> Signature:
     return _describe(luma, chroma, codes)
 
 
-def _features(windows: Floats) -> Floats:
-    """(n, 3, 64) samples → (n, 64 + 3): texture of the luma, and the weighted means."""
-    means = windows.mean(axis=2)
-    out = np.empty((len(windows), _BLOCK * _BLOCK + 3), np.float32)
-    out[:, :-3] = (windows[:, 0] - means[:, :1]) / _BLOCK
-    out[:, _DC] = means[:, 0] * _DC_WEIGHT
-    out[:, -2:] = means[:, 1:] * _CHROMA_WEIGHT
+def _box(samples: Floats) -> Floats:
+    """Means of all _BLOCK × _BLOCK windows of (channels, rows, columns)."""
+    sums = np.zeros((samples.shape[0], samples.shape[1] + 1, samples.shape[2] + 1))
+    np.cumsum(np.cumsum(samples, axis=1, dtype=np.float64), axis=2, out=sums[:, 1:, 1:])
+    rows = sums[:, _BLOCK:] - sums[:, :-_BLOCK]
+    boxes = rows[:, :, _BLOCK:] - rows[:, :, :-_BLOCK]
+    return (boxes / (_BLOCK * _BLOCK)).astype(np.float32)
+
+
+def _features(luma: Floats, chroma: Floats) -> Floats:
+    """(rows, columns, features) of all windows: texture of the luma, and the weighted means."""
+    means = _box(np.concatenate([luma[None], chroma]))
+    windows = np.lib.stride_tricks.sliding_window_view(luma, (_BLOCK, _BLOCK))
+    rows, columns = windows.shape[:2]
+    out = np.empty((rows, columns, _BLOCK * _BLOCK + 3), np.float32)
+    texture = out[:, :, :_DC].reshape(rows, columns, _BLOCK, _BLOCK)
+    np.subtract(windows, means[0, :, :, None, None], out=texture)
+    texture /= _BLOCK
+    out[:, :, _DC] = means[0] * _DC_WEIGHT
+    out[:, :, _DC + 1 :] = (means[1:] * _CHROMA_WEIGHT).transpose(1, 2, 0)
     return out
 
 
@@ -128,14 +141,11 @@ def _energies(vectors: Floats) -> Floats:
 
 
 def _describe(luma: Floats, chroma: Floats, detail: NDArray[np.uint8]) -> Signature:
-    channels = np.concatenate([luma[None], chroma])
-    views = np.lib.stride_tricks.sliding_window_view(channels, (_BLOCK, _BLOCK), axis=(1, 2))
-    rows, columns = views.shape[1:3]
-    every = np.ascontiguousarray(views.transpose(1, 2, 0, 3, 4)).reshape(rows * columns, 3, -1)
-    patches = _features(every)
-    grid = patches.reshape(rows, columns, -1)
+    grid = _features(luma, chroma)
+    rows, columns, features = grid.shape
+    patches = grid.reshape(rows * columns, features)
     starts = np.linspace(0, rows - 1, -(-_ROWS // _BLOCK)).astype(int)
-    blocks = grid[starts][:, ::_BLOCK].reshape(-1, patches.shape[1])
+    blocks = grid[starts][:, ::_BLOCK].reshape(-1, features)
     mean = float(luma.mean())
     contrast = blocks.copy()
     contrast[:, _DC] -= mean * _DC_WEIGHT
