@@ -370,6 +370,68 @@ def test_timestamps_that_repeat_are_repaired(tmp_path):
     assert numbers(read(info, start_pts=info.pts[4])[0]) == [4, 5, 6]
 
 
+def test_interlaced_pictures_at_uneven_distances_are_counted_by_decoding(tmp_path):
+    """Half distances may be single fields, two of which make a frame: only a decoder knows."""
+    stamps = [n * 40 + 20 * (n // 10 % 2) for n in range(40)]
+    path = write_clip(
+        tmp_path / "i.mkv",
+        pts=stamps,
+        time_base=Fraction(1, 1000),
+        options={"flags": "+ildct+ilme", "g": "10"},
+    )
+    info = probe(path)
+    assert info.interlaced
+    assert list(info.pts) == stamps
+    assert info.seekable
+    assert numbers(read(info, start_pts=info.pts[25])[0]) == list(range(25, 40))
+
+
+def test_trimmed_frames_of_an_edit_list_are_not_listed(tmp_path):
+    """Frames before zero are decoded, since others refer to them, and never shown."""
+    path = write_clip(
+        tmp_path / "a.mp4",
+        pts=list(range(-6, 20)),
+        time_base=Fraction(1, 25),
+        container_options={"avoid_negative_ts": "disabled"},
+        options={"g": "10"},
+    )
+    info = probe(path)
+    assert info.start == 0
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(6, 26))
+    assert numbers(read(info, start_pts=info.pts[2])[0]) == list(range(8, 26))
+
+
+def test_careless_streams_are_not_called_damaged(tmp_path):
+    """Nonsense beside every picture, which all decoders pass over, is not damage."""
+    raw = write_clip(
+        tmp_path / "a.hevc",
+        frames=20,
+        container="hevc",
+        codec="libx265",
+        options={"x265-params": "log-level=none:keyint=10:bframes=0"},
+    )
+    path = tmp_path / "careless.mkv"
+    nonsense = b"\0\0\0\1\x4e\x01\x89\xff\xff\x01\x02"  # an SEI longer than itself
+    with av.open(str(raw)) as source, av.open(str(path), "w") as out:
+        track = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                changed = av.Packet(nonsense + bytes(packet))
+                changed.stream = track
+                changed.time_base = Fraction(1, 25)
+                changed.pts = changed.dts = number
+                changed.is_keyframe = packet.is_keyframe
+                out.mux(changed)
+    info = probe(path)
+    assert not info.strict
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(20))
+    assert probe(raw).strict
+
+
 def test_a_clock_that_starts_again_goes_on(tmp_path):
     """Two recordings one after the other in one file."""
     one = write_clip(tmp_path / "a.ts", frames=20, codec="mpeg2video")

@@ -158,6 +158,8 @@ def _from_packets(
     if start is None or start not in numbered:
         return None
     order = sorted(pts for pts in numbered if pts >= start)
+    if any(frame.interlaced_frame for frame in sample) and _may_hold_fields(order):
+        return None
     seen = [frame.pts for frame in sample]
     if seen[: len(order)] != order[: len(seen)] or (ended and len(seen) < len(order)):
         return None
@@ -177,6 +179,15 @@ def _from_packets(
         keys=[(pts, pts if dts is None else dts) for pts, dts in keys],
         decode_order=[numbered[pts] for pts in order],
     )
+
+
+def _may_hold_fields(pts: Sequence[int]) -> bool:
+    """Whether some packets come at half the distance of others, as single fields do."""
+    gaps = sorted(b - a for a, b in itertools.pairwise(pts))
+    if len(gaps) < 8:
+        return False
+    edge = len(gaps) // 50
+    return gaps[edge] * 5 <= gaps[-1 - edge] * 3
 
 
 def _last_gap(pts: Sequence[int]) -> int:
