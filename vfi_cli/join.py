@@ -236,9 +236,10 @@ def verify(
     """Read a joined file back and compare it with the plan.
 
     Checks the number of pictures, the time of each against the grid, the length, every promised
-    stream with its codec, language, dispositions, packets and its offset to the picture, and
-    decodes the first and the last picture. ``start`` is the source time of frame 0, as for
-    :func:`join`. Raises OutputError that names the first disagreement.
+    stream with its codec, packets and its offset to the picture, and decodes the first and the
+    last picture. ``start`` is the source time of frame 0, as for :func:`join`. Raises OutputError
+    that names the first disagreement; a language, a disposition or a chapter that is not as
+    planned, or a single missing packet, is named in the result's ``warnings``.
     """
     return verify_output(
         output_tmp,

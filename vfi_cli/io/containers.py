@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import av
 import av.error
@@ -46,12 +47,18 @@ class Container:
     attachments: bool = False  # fonts and other files
     cover: bool = False  # a picture that belongs to the file, not to its time line
     titles: bool = False  # a stream may have a title
-    languages: bool = True
+    languages: Literal["any", "letters", "none"] = "any"  # letters: three, as in ISO 639-2
     tags: tuple[str, ...] | None = None  # the only names of tags of the file; None: any
     rotation: bool = False  # display matrix
     timecode: bool = False  # SMPTE timecode of the first picture
     offsets: bool = True  # streams may start at different times, frames have presentation times
     dispositions: int = 0  # of sound and subtitles, those that survive
+
+    def holds_language(self, language: str) -> bool:
+        """Whether a language tag (``eng``, ``pt-BR``) comes out as it went in."""
+        if self.languages == "letters":
+            return len(language) == 3 and language.isascii() and language.isalpha()
+        return self.languages == "any"
 
 
 _D = Disposition
@@ -67,11 +74,11 @@ _MATROSKA_ROLES = (
 CONTAINERS: dict[str, Container] = {
     "mp4": Container(
         "mp4", "MP4", chapters=True, cover=True, titles=True, rotation=True, timecode=True,
-        dispositions=_MP4_ROLES,
+        languages="letters", dispositions=_MP4_ROLES,
     ),
     "mov": Container(
-        "mov", "QuickTime", chapters=True, titles=True, rotation=True, timecode=True,
-        dispositions=_D.default,
+        "mov", "QuickTime", chapters=True, cover=True, titles=True, rotation=True, timecode=True,
+        languages="letters", dispositions=_D.default,
     ),
     "matroska": Container(
         "matroska", "Matroska", chapters=True, attachments=True, cover=True, titles=True,
@@ -81,10 +88,10 @@ CONTAINERS: dict[str, Container] = {
         "webm", "WebM", chapters=True, titles=True, rotation=True, timecode=True,
         dispositions=_D.default | _D.forced,
     ),
-    "avi": Container("avi", "AVI", titles=True, languages=False, offsets=False),
+    "avi": Container("avi", "AVI", titles=True, languages="none", offsets=False),
     "mpegts": Container(
         "mpegts", "MPEG-TS", tags=("service_name", "service_provider"),
-        dispositions=_D.hearing_impaired | _D.visual_impaired,
+        languages="letters", dispositions=_D.hearing_impaired | _D.visual_impaired,
     ),
     "nut": Container(
         "nut", "NUT", chapters=True, titles=True,
@@ -101,6 +108,7 @@ SUBTITLE_TARGET: dict[str, str] = {
     "mov": "mov_text",
     "matroska": "subrip",
     "webm": "webvtt",
+    "nut": "ass",
 }
 
 #: MPEG-TS takes any codec as private data, but only these come out again.

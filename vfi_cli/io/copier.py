@@ -17,10 +17,12 @@ from av.stream import AttachmentStream, Stream
 from av.subtitles.stream import SubtitleStream
 
 from vfi_cli.io.audio import AudioConverter
-from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.mux import OutputMux, said
 from vfi_cli.io.streams import StreamItem, StreamPlan, map_chapters, stream_tags
 from vfi_cli.io.subtitles import SubtitleConverter
 
+#: Faults of the input that are read over before its other streams are given up.
+_PATIENCE = 100
 _COVER_NAMES = {"mjpeg": ("jpg", "image/jpeg")}
 
 
@@ -97,7 +99,7 @@ class StreamCopier:
             mux.set_chapters(map_chapters(self._source.chapters(), self._times))
         mux.start()
         for index, packet in covers.items():
-            if self._plan.muxer not in ("matroska", "webm"):
+            if self._plan.muxer == "mp4":
                 packet.pts = packet.dts = 0
                 mux.mux_other(index, packet)
             self.report.sent[index] = Sent(1, packet.size)
@@ -116,6 +118,8 @@ class StreamCopier:
                 name = tags.pop("filename", None) or f"cover.{suffix}"
                 mimetype = tags.pop("mimetype", None) or usual
                 mux.add_file(name, mimetype, bytes(cover), tags)
+            elif self._plan.muxer == "mov":  # whose muxer knows no covers
+                mux.add_cover(item.codec, bytes(cover))
             else:
                 mux.add_copied(stream, tags=tags, disposition=item.disposition)
         elif item.action == "copy":
@@ -184,20 +188,25 @@ class StreamCopier:
     def packets(self) -> Iterator[tuple[int, Packet]]:
         """All packets of a seekable input in its order, ready for the output."""
         streams = self.streams
-        if streams:
-            faults = 0
-            demuxer = self._source.demux(streams)
-            while True:
-                try:
-                    packet = next(demuxer)
-                except StopIteration:
+        faults = 0
+        demuxer = self._source.demux(streams) if streams else iter(())
+        while True:
+            try:
+                packet = next(demuxer)
+            except StopIteration:
+                break
+            except av.error.FFmpegError as error:
+                faults += 1
+                if faults == 1 or faults > _PATIENCE:
+                    more = " and cannot be read on" if faults > _PATIENCE else ""
+                    self.report.warnings.append(
+                        f"the input is damaged between its packets ({said(error)}){more}"
+                    )
+                if faults > _PATIENCE:
                     break
-                except av.error.FFmpegError as error:
-                    faults += 1
-                    said = error.strerror or str(error)
-                    self.report.warnings.append(f"the input's other streams break off ({said})")
-                    break
-                yield from self.feed(packet)
+                demuxer = self._source.demux(streams)
+                continue
+            yield from self.feed(packet)
         yield from self.flush()
 
     def _cut(self, packet: Packet, item: StreamItem) -> list[Packet]:
@@ -261,11 +270,10 @@ class StreamCopier:
         return [(index, packet) for packet in packets]
 
     def _warn(self, item: StreamItem, packet: Packet | None, error: Exception) -> None:
-        said = getattr(error, "strerror", None) or str(error)
         when = ""
         if packet is not None and packet.pts is not None:
             when = f" at {float(packet.pts * packet.time_base):.2f} s"
-        self.report.warnings.append(f"{item.label} has a damaged packet{when} ({said})")
+        self.report.warnings.append(f"{item.label} has a damaged packet{when} ({said(error)})")
 
 
 def _earlier(first: Fraction | None, second: Fraction | None) -> Fraction | None:

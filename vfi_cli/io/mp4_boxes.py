@@ -120,11 +120,12 @@ class Additions:
 
     languages: Mapping[int, str] = field(default_factory=dict)  # track (0 the first) → deu
     tags: Mapping[str, str] = field(default_factory=dict)  # free-form tags of the file
+    covers: tuple[tuple[str, bytes], ...] = ()  # (codec, picture file) each
     picture: int = 0  # the picture's track
     hdr: HdrInfo | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.languages or self.tags or self.hdr)
+        return bool(self.languages or self.tags or self.covers or self.hdr)
 
 
 def complete(path: str | os.PathLike[str], additions: Additions) -> None:
@@ -143,7 +144,9 @@ def complete(path: str | os.PathLike[str], additions: Additions) -> None:
     if additions.hdr is not None:
         _set_hdr(tracks[additions.picture], additions.hdr)
     if additions.tags:
-        _add_tags(moov, additions.tags)
+        _add_tags(_tag_list(moov), additions.tags)
+    if additions.covers:
+        _add_covers(_tag_list(moov), additions.covers)
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(moov.data())
@@ -208,8 +211,8 @@ def _rounded(value: Fraction, units: int, bits: int) -> int:
     return min((1 << bits) - 1, max(0, round(value * units)))
 
 
-def _add_tags(moov: Box, tags: Mapping[str, str]) -> None:
-    """Free-form tags as iTunes writes them, which FFmpeg and most players read."""
+def _tag_list(moov: Box) -> Box:
+    """The list of iTunes tags, made where it is missing."""
     udta = moov.find(b"udta")
     if udta is None:
         udta = Box(b"udta")
@@ -223,16 +226,25 @@ def _add_tags(moov: Box, tags: Mapping[str, str]) -> None:
     if listed is None:
         listed = Box(b"ilst")
         meta.children.append(listed)
+    return listed
+
+
+def _add_tags(listed: Box, tags: Mapping[str, str]) -> None:
+    """Free-form tags as iTunes writes them, which FFmpeg and most players read."""
+    full = b"\0\0\0\0"
     for name, value in tags.items():
-        full = b"\0\0\0\0"
-        listed.children.append(
-            Box(
-                b"----",
-                b"",
-                [
-                    Box(b"mean", full + b"com.apple.iTunes"),
-                    Box(b"name", full + name.encode()),
-                    Box(b"data", struct.pack(">II", 1, 0) + value.encode()),
-                ],
-            )
-        )
+        parts = [
+            Box(b"mean", full + b"com.apple.iTunes"),
+            Box(b"name", full + name.encode()),
+            Box(b"data", struct.pack(">II", 1, 0) + value.encode()),
+        ]
+        listed.children.append(Box(b"----", b"", parts))
+
+
+def _add_covers(listed: Box, covers: tuple[tuple[str, bytes], ...]) -> None:
+    kinds = {"mjpeg": 13, "png": 14, "bmp": 27}
+    data = b"".join(
+        Box(b"data", struct.pack(">II", kinds[codec], 0) + picture).data()
+        for codec, picture in covers
+    )
+    listed.children.append(Box(b"covr", data))

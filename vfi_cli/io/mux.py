@@ -98,6 +98,7 @@ class OutputMux:
         self._path = self.name if isinstance(target, str | os.PathLike) else None
         self._track = 0  # number of the next stream that becomes a track
         self._mp4 = mp4_boxes.Additions()
+        self._covers: tuple[tuple[str, bytes], ...] = ()
         self._matroska: matroska.Additions | None = None
         self._languages: dict[int, str] = {}  # by track
         self._firsts: dict[int, Fraction] = {}  # time of the first packet, by stream
@@ -238,6 +239,10 @@ class OutputMux:
         stream = self._out.add_attachment(name, mimetype, data)
         stream.metadata.update({**tags, "filename": name, "mimetype": mimetype})
 
+    def add_cover(self, codec: str, picture: bytes) -> None:
+        """Cover art that the finished MP4 or QuickTime file gets (codec mjpeg, png or bmp)."""
+        self._covers += ((codec, picture),)
+
     def add_encoded(
         self,
         key: int,
@@ -339,6 +344,7 @@ class OutputMux:
                     # QuickTime's own language numbers, which FFmpeg prefers, lack many.
                     languages=self._languages if self.muxer == "mov" else {},
                     tags=missing if self.muxer == "mp4" else {},
+                    covers=self._covers,
                 )
                 mp4_boxes.complete(path, additions)
         except (ValueError, av.error.FFmpegError, OSError) as error:

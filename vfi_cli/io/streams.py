@@ -275,7 +275,7 @@ def _stream_notes(items: Iterable[StreamItem], container: Container) -> list[str
         lost = [flag.name or "" for flag in Disposition if flag & flags]
         if item.title and not container.titles:
             lost.append("title")
-        if item.language not in ("", "und") and not container.languages:
+        if item.language not in ("", "und") and not container.holds_language(item.language):
             lost.append("language")
         if lost:
             notes.append(f"{item.label} loses {', '.join(lost)}: {container.said} holds none")
@@ -294,6 +294,8 @@ def stream_tags(stream: Stream, muxer: str, *, same: bool) -> dict[str, str]:
         if name == "handler_name" and (value in _USUAL_HANDLERS or muxer not in ("mp4", "mov")):
             continue
         tags[key] = value
+    if "language" in tags:
+        tags["language"] = _language(stream)
     # MP4 calls a track's title its name.
     if "name" in tags:
         tags.setdefault("title", tags.pop("name"))
@@ -377,10 +379,16 @@ def _decide(
         action=action,
         target=target,
         reason=reason,
-        language=stream.metadata.get("language", ""),
+        language=_language(stream),
         title=_title(stream, kind),
         disposition=int(stream.disposition),
     )
+
+
+def _language(stream: Stream) -> str:
+    """MP4 packs small letters only; other containers mean the same by them."""
+    language = stream.metadata.get("language", "")
+    return language.lower() if len(language) == 3 else language
 
 
 def _title(stream: Stream, kind: Kind) -> str:
