@@ -525,7 +525,10 @@ def test_a_cut_file_says_where_it_should_have_ended(tmp_path, suffix, options):
     assert info.declared_end > info.end_pts * info.time_base
     frames, broken = read(info)
     assert broken is None
-    assert numbers(frames) == list(range(len(frames)))
+    # The last pictures before the cut may lack one between them; each is at its own time.
+    places = [round((frame.time - info.start) * 25) for frame in frames]
+    assert numbers(frames) == places
+    assert places[:45] == list(range(45))
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "ts", "avi", "mov"])
