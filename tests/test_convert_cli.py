@@ -10,24 +10,41 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.media import read_number, write_clip
+from vfi_cli.cli import messages
+from vfi_cli.cli.app import command
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.work import work_folder_of
 
+Vfi = Callable[..., "Ran"]
 
-def vfi(*args: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "vfi_cli", *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+
+@dataclass
+class Ran:
+    """How a command went."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def vfi(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """Run a command line in this process (starting one that imports torch takes seconds)."""
+
+    def run(*args: object) -> Ran:
+        code = messages.run(command(), [str(arg) for arg in args])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
 
 
 def planes_of(path: Path) -> list[bytes]:
@@ -35,7 +52,7 @@ def planes_of(path: Path) -> list[bytes]:
         return [b"".join(plane.tobytes() for plane in frame.planes) for frame in reader]
 
 
-def refused(result: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+def refused(result: Ran, code: int, *words: str) -> None:
     """One clear line, the documented exit code, and never a traceback."""
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
@@ -45,7 +62,7 @@ def refused(result: subprocess.CompletedProcess[str], code: int, *words: str) ->
         assert word in lines[0]
 
 
-def test_a_conversion_tells_what_it_does(tmp_path: Path) -> None:
+def test_a_conversion_tells_what_it_does(tmp_path: Path, vfi: Vfi) -> None:
     source = write_clip(tmp_path / "in.mp4", frames=25, tone=True)
     result = vfi("convert", source, "--fps", "59.94", "--model", "blend")
     assert result.returncode == 0, result.stderr
@@ -60,7 +77,7 @@ def test_a_conversion_tells_what_it_does(tmp_path: Path) -> None:
     refused(again, 5, "exists already", "--overwrite")
 
 
-def test_json_and_quiet(tmp_path: Path) -> None:
+def test_json_and_quiet(tmp_path: Path, vfi: Vfi) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=10)
     result = vfi("convert", source, "--factor", 2, "--model", "nearest", "--json", "--quiet")
     assert result.stderr == ""
@@ -69,14 +86,14 @@ def test_json_and_quiet(tmp_path: Path) -> None:
     assert Path(record["output"]).exists()
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(tmp_path: Path, vfi: Vfi) -> None:
     source = write_clip(tmp_path / "in.mkv", frames=10)
     result = vfi("convert", source, "--fps", 60, "--model", "blend", "--dry-run", "--json")
     assert json.loads(result.stdout)["frames"] == 24
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 
-def test_slow_motion(tmp_path: Path) -> None:
+def test_slow_motion(tmp_path: Path, vfi: Vfi) -> None:
     source = write_clip(tmp_path / "in.mp4", frames=10, tone=True)
     result = vfi("slowmo", source, "--factor", 3, "--model", "blend")
     assert result.returncode == 0, result.stderr
@@ -84,7 +101,7 @@ def test_slow_motion(tmp_path: Path) -> None:
     assert len(planes_of(tmp_path / "in.slow3x.mp4")) == 30
 
 
-def test_a_batch_goes_on_after_a_failure(tmp_path: Path) -> None:
+def test_a_batch_goes_on_after_a_failure(tmp_path: Path, vfi: Vfi) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
     write_clip(folder / "b.mkv", frames=3)
@@ -116,7 +133,7 @@ def test_a_batch_goes_on_after_a_failure(tmp_path: Path) -> None:
         (["in.mkv", "--fps", "60", "--model", "nonsense"], 6, ["nonsense"]),
         (["in.mkv", "--fps", "60", "--model", "junk.pkl"], 6, ["junk.pkl"]),
         (["in.mkv", "--fps", "60", "--model", "hostile.pkl"], 6, ["hostile.pkl"]),
-        (["in.mkv", "--fps", "60", "--device", "cuda:99"], 7, ["cuda"]),
+        (["in.mkv", "--fps", "60", "--model", "blend", "--device", "cuda:99"], 7, ["--device"]),
         (["in.mkv", "--fps", "60", "--codec", "nonsense"], 2, ["nonsense"]),
         (["in.mkv", "--fps", "60", "--pix-fmt", "nonsense"], 2, ["nonsense"]),
         (["in.mkv", "--fps", "60", "--start", "99"], 2, ["--start"]),
@@ -124,7 +141,12 @@ def test_a_batch_goes_on_after_a_failure(tmp_path: Path) -> None:
     ],
 )
 def test_bad_requests_get_one_line(
-    tmp_path: Path, arguments: list[str], code: int, words: list[str]
+    tmp_path: Path,
+    vfi: Vfi,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    words: list[str],
 ) -> None:
     write_clip(tmp_path / "in.mkv", frames=3)
     (tmp_path / "empty.mkv").touch()
@@ -139,20 +161,14 @@ def test_bad_requests_get_one_line(
 
     (tmp_path / "hostile.pkl").write_bytes(pickle.dumps(Hostile()))
     before = {path: path.stat().st_size for path in tmp_path.iterdir()}
-    result = subprocess.run(
-        [sys.executable, "-m", "vfi_cli", "convert", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-    )
+    monkeypatch.chdir(tmp_path)
+    result = vfi("convert", *arguments)
     refused(result, code, *words)
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == before
     assert not marker.exists()
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_sound_alone_is_no_video(tmp_path: Path, vfi: Vfi) -> None:
     import av
 
     path = tmp_path / "sound.mka"
@@ -167,7 +183,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     refused(vfi("convert", path, "--fps", 60, "--model", "blend"), 4, "sound.mka")
 
 
-def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
+def test_killed_at_any_moment_and_started_again(tmp_path: Path, vfi: Vfi) -> None:
     """kill -9 while segments are made, twice; the same command then finishes from them."""
     source = write_clip(
         tmp_path / "in.mp4", frames=700, options={"g": "50", "bf": "2"}, size=(96, 64), tone=True
@@ -272,11 +288,11 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    refused(result, 5)
+    refused(Ran(result.returncode, result.stdout, result.stderr), 5)
     assert not (tmp_path / "out.mkv").exists()
 
 
-def test_numbers_survive_a_batch_into_a_folder(tmp_path: Path) -> None:
+def test_numbers_survive_a_batch_into_a_folder(tmp_path: Path, vfi: Vfi) -> None:
     for name in ("one", "two"):
         write_clip(tmp_path / f"{name}.mkv", frames=4)
     target = tmp_path / "converted"

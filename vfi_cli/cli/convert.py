@@ -87,7 +87,7 @@ PipeFormat = Annotated[
 ]
 
 
-def convert(  # noqa: PLR0917 (one parameter an option; most are read from ctx.params)
+def convert(
     ctx: typer.Context,
     inputs: Inputs,
     output: Output = None,

@@ -31,7 +31,7 @@ Audio = Annotated[
 ]
 
 
-def slowmo(  # noqa: PLR0917 (one parameter an option; most are read from ctx.params)
+def slowmo(
     ctx: typer.Context,
     inputs: Inputs,
     factor: Slowness,
