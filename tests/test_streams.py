@@ -404,6 +404,24 @@ def test_what_becomes_of_sound(codec, suffix, target, tmp_path):
     assert (item.action == "copy") == (item.reason == "")
 
 
+@pytest.mark.parametrize(
+    ("layout", "suffix", "coded", "mixed"),
+    [
+        ("5.1(side)", ".webm", "5.1", False),  # libopus knows no side channels
+        ("5.1(side)", ".ts", "5.1", False),
+        ("5.1", ".avi", "stereo", True),  # MP3 has two channels
+        ("mono", ".webm", "mono", False),
+    ],
+)
+def test_channels_of_converted_sound(layout, suffix, coded, mixed, parts, vp9_parts, tmp_path):
+    codec = "libopus" if suffix == ".avi" else "flac"
+    info = write_source(tmp_path / "s.mkv", sounds=(Sound(codec, layout=layout),))
+    made = _run(info, tmp_path / f"o{suffix}", parts, vp9_parts)
+    with av.open(str(made.path)) as out:
+        assert out.streams.audio[0].layout.name == coded
+    assert any("are mixed to" in line for line in made.lines) == mixed
+
+
 @pytest.mark.parametrize("muxer", sorted(CONTAINERS))
 def test_the_dispositions_we_promise_are_those_that_survive(muxer, tmp_path):
     """The table against the muxer: every promised flag is read back, no other one is."""

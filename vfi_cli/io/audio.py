@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
@@ -11,14 +13,72 @@ import av
 import av.error
 from av.audio.codeccontext import AudioCodecContext
 from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.filter import Graph
 from av.packet import Packet
 
+from vfi_cli.errors import OutputError
 from vfi_cli.io.mux import OutputMux, named_layout
 
-#: Rates that an encoder is limited to, Hz.
-_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+#: Bits a second and channel at least; a source with more gets as many, up to 160 000.
+_BIT_RATES = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What an encoder is given: nearest to the source of what it takes."""
+
+    rate: int  # Hz
+    layout: str
+    format: str  # of samples
+    bit_rate: int = 0  # 0: the encoder's own
+
+
+def encoding_for(stream: AudioStream, encoder: str) -> Encoding | None:
+    """How an encoder can code a stream, found by opening it; None where it cannot.
+
+    Channels are only mixed where the encoder has no layout of as many.
+    """
+    source = stream.codec_context
+    codec = av.Codec(encoder, "w")
+    rate = source.sample_rate
+    if not rate or not source.layout.nb_channels:
+        return None
+    if codec.audio_rates and rate not in codec.audio_rates:
+        rate = min((r for r in codec.audio_rates if r >= rate), default=max(codec.audio_rates))
+    formats = [form.name for form in codec.audio_formats or ()] or [source.format.name]
+    close = [form for form in formats if form.rstrip("p") == source.format.name.rstrip("p")]
+    wide = [form for form in formats if form.rstrip("p") in ("s32", "flt")]
+    chosen = (close or wide or formats)[0]
+    for layout in _layouts(stream, encoder):
+        channels = AudioLayout(layout).nb_channels
+        bit_rate = 0
+        if least := _BIT_RATES.get(encoder):
+            bit_rate = min(max(least * channels, source.bit_rate or 0), 160_000 * channels)
+        elif not codec.lossless and not encoder.startswith("pcm_"):
+            bit_rate = source.bit_rate or 0
+        trial = cast(AudioCodecContext, av.CodecContext.create(encoder, "w"))
+        trial.sample_rate, trial.layout, trial.format = rate, layout, chosen
+        trial.time_base = Fraction(1, rate)
+        if bit_rate:
+            trial.bit_rate = bit_rate
+        with contextlib.suppress(av.error.FFmpegError, ValueError):
+            trial.open()
+            return Encoding(rate, layout, chosen, bit_rate)
+    return None
+
+
+def _layouts(stream: AudioStream, encoder: str) -> Iterator[str]:
+    """Channel layouts to try, the best first."""
+    own = named_layout(stream)
+    if encoder == "aac":  # "side" needs a description in the stream that few players read
+        yield own.replace("(side)", "")
+    yield own
+    count = stream.codec_context.layout.nb_channels
+    for layout in ("7.1", "6.1", "5.1", "5.0", "quad", "4.0", "3.0", "stereo", "mono"):
+        if AudioLayout(layout).nb_channels <= count:
+            yield layout
 
 
 def tempo_chain(stretch: Fraction) -> list[Fraction]:
@@ -90,39 +150,23 @@ class AudioConverter:
 
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
         """Make the output stream, under the input stream's index."""
-        source = self._template.codec_context
-        rate = source.sample_rate or 48000
-        if self._name == "libopus" and rate not in _OPUS_RATES:
-            rate = 48000
-        channels = max(1, source.layout.nb_channels)
-        layout, bit_rate = named_layout(self._template), 0
-        per_channel = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}.get(self._name)
-        if self._name == "libmp3lame" and channels > 2:
-            layout, channels = "stereo", 2
-        if per_channel is not None:
-            bit_rate = min(max(per_channel * channels, source.bit_rate or 0), 160_000 * channels)
-        elif not self._name.startswith("pcm_"):
-            bit_rate = source.bit_rate or 0
+        shape = encoding_for(self._template, self._name)
+        if shape is None:
+            raise OutputError(f"{mux.name}: no encoder {self._name} for stream {self._template}")
         stream = mux.add_encoded(
             self._template.index,
             self._name,
-            rate=rate,
+            rate=shape.rate,
             tags=tags,
             disposition=disposition,
-            time_base=Fraction(1, rate),
-            layout=layout,
-            **({"bit_rate": bit_rate} if bit_rate else {}),
+            time_base=Fraction(1, shape.rate),
+            layout=shape.layout,
+            format=shape.format,
+            **({"bit_rate": shape.bit_rate} if shape.bit_rate else {}),
         )
-        context = cast(AudioCodecContext, stream.codec_context)
-        formats = [f.name for f in av.Codec(self._name, "w").audio_formats or ()]
-        wanted = source.format.name
-        if formats:
-            close = [f for f in formats if f.rstrip("p") == wanted.rstrip("p")]
-            wide = [f for f in formats if f.rstrip("p") in ("s32", "flt")]
-            context.format = (close or wide or formats)[0]
         self._coarse = mux.muxer in ("matroska", "webm")
-        self._encoder = context
-        self._rate = rate
+        self._encoder = cast(AudioCodecContext, stream.codec_context)
+        self._rate = shape.rate
 
     def convert(self, packet: Packet) -> list[Packet]:
         """Feed one input packet; returns what comes out."""

@@ -15,11 +15,13 @@ from fractions import Fraction
 from typing import Any, Literal, Protocol, cast
 
 import av
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 
 from vfi_cli.io import containers
+from vfi_cli.io.audio import encoding_for
 from vfi_cli.io.containers import Container
 from vfi_cli.io.mux import accepts
 from vfi_cli.io.source import open_input
@@ -445,16 +447,26 @@ def _audio_fate(
         return "drop", "", why
     held = _holds(container, stream, codec)
     if audio == "stretch" and stretch != 1:
-        encoder = _audio_encoder(stream, codec, container, held)
-        return "convert", encoder, f"stretched {float(stretch):g} times at the same pitch"
-    if held:
+        reason = f"stretched {float(stretch):g} times at the same pitch"
+    elif held:
         return "copy", codec, ""
+    else:
+        reason = f"{container.said} cannot hold {codec}"
     encoder = _audio_encoder(stream, codec, container, held)
-    return "convert", encoder, f"{container.said} cannot hold {codec}"
+    sound = cast(AudioStream, stream)
+    shape = encoding_for(sound, encoder)
+    if shape is None:
+        return "drop", "", f"{reason}, and {encoder} cannot code it"
+    channels = sound.codec_context.layout.nb_channels
+    if AudioLayout(shape.layout).nb_channels != channels:
+        reason += f"; {channels} channels are mixed to {shape.layout}"
+    return "convert", encoder, reason
 
 
 def _audio_encoder(stream: Stream, codec: str, container: Container, held: bool) -> str:
     """The encoder for sound that cannot be copied: the source's own where there is a good one."""
+    if container.name == "avi" and codec not in ("mp3", "mp2", "ac3", "aac"):
+        held = False
     own = {"opus": "libopus", "vorbis": "libvorbis", "mp3": "libmp3lame"}.get(codec, codec)
     if held and own in av.codecs_available and _is_encoder(own):
         return own
