@@ -556,6 +556,32 @@ def test_a_recording_that_begins_within_a_gop(tmp_path, codec):
     assert 13 <= numbers(frames)[0] <= 15
 
 
+def test_a_first_keyframe_that_does_not_decode_is_left_out(tmp_path):
+    path = write_clip(tmp_path / "a.mkv", frames=30, options={"g": "10"}, size=(160, 120))
+    with av.open(str(path)) as source:
+        data = bytes(next(source.demux(video=0)))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(data, data[:4] + bytes(len(data) - 4)))
+    info = probe(path)
+    assert "picture begins at 0:00.40" in info.warnings[0]
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == list(range(10, 30))
+    assert info.start == Fraction(10, 25)
+
+
+def test_alpha_of_vp9_is_read(tmp_path):
+    path = write_clip(
+        tmp_path / "a.webm", frames=3, codec="libvpx-vp9", pix_fmt="yuva420p", options={"g": "1"}
+    )
+    info = probe(path)
+    assert info.layout.alpha
+    frames, broken = read(info)
+    assert broken is None
+    assert numbers(frames) == [0, 1, 2]
+    assert all(frame.planes[3].min() > 250 for frame in frames)
+
+
 def test_a_change_of_size_ends_the_picture(tmp_path):
     small = write_clip(tmp_path / "s.h264", frames=10, container="h264")
     large = write_clip(tmp_path / "l.h264", frames=10, size=(96, 64), container="h264")

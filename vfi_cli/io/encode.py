@@ -111,7 +111,7 @@ class VideoWriter:
                 fps=self._fps,
                 sample_aspect_ratio=self._aspect,
             )
-            self._guard(self._file.write, head)
+            self._guard(y4m.write_all, self._file, head)
             return
         self._out = av.open(
             self._file,

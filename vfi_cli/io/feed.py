@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import av
+from av.codec import Codec
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
@@ -22,13 +23,30 @@ STRICT_CODECS = frozenset({"hevc", "mjpeg"})
 _SLICES_ONLY = frozenset({"ffv1"})
 
 
-def set_up_decoder(context: VideoCodecContext, *, threads: int, strict: bool) -> None:
-    """``threads`` 0 is one a core, of frames where the codec can; strict reports all damage."""
-    by_frame = threads != 1 and context.codec.canonical_name not in _SLICES_ONLY
+#: Decoders that show the alpha which FFmpeg's own ones for the codec leave out.
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
+def decoder_of(stream: VideoStream, *, threads: int, strict: bool) -> VideoCodecContext:
+    """A stream's decoder, not yet open. ``threads`` 0 is one a core; strict reports all damage."""
+    context = stream.codec_context
+    name = context.codec.canonical_name
+    if stream.metadata.get("alpha_mode") == "1" and name in _ALPHA_DECODERS:
+        try:
+            other = Codec(_ALPHA_DECODERS[name], "r").create("video")
+        except ValueError:
+            pass  # a build without it: the picture is shown without its alpha
+        else:
+            other.extradata = context.extradata
+            other.color_primaries = context.color_primaries
+            other.color_trc = context.color_trc
+            context = other
+    by_frame = threads != 1 and name not in _SLICES_ONLY
     context.thread_type = "AUTO" if by_frame else "SLICE"
     context.thread_count = threads
     if strict:
         context.options = {"err_detect": "explode"}
+    return context
 
 
 class PacketFeed:
@@ -46,8 +64,7 @@ class PacketFeed:
         self.stream = self._open()
         if key > 0 and not self._seek(key):
             self.stream = self._open()
-        self.context = self.stream.codec_context
-        set_up_decoder(self.context, threads=threads, strict=info.strict)
+        self.context = decoder_of(self.stream, threads=threads, strict=info.strict)
 
     def close(self) -> None:
         if self._container is not None:

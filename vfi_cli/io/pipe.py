@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame
-from vfi_cli.io.feed import decode_packet, set_up_decoder
+from vfi_cli.io.feed import decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format, unpack
 from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream
 from vfi_cli.io.stated import chroma_location, color_of, side_data
@@ -107,8 +107,7 @@ class StreamReader:
         self.warnings += warnings
         assert self._stream.time_base is not None
         self.time_base: Fraction = self._stream.time_base
-        context = self._stream.codec_context
-        set_up_decoder(context, threads=0, strict=False)
+        self._decoder = decoder_of(self._stream, threads=0, strict=False)
         self._packets = self._demux()
         self._queue = self._first_pictures()
         self.info = self._describe(self._queue[0])
@@ -158,7 +157,7 @@ class StreamReader:
     def _decode(self, packet: Packet) -> list[VideoFrame]:
         if packet.size and packet.pts is not None and packet.duration:
             self._durations[packet.pts] = packet.duration
-        return decode_packet(self._stream.codec_context, packet)
+        return decode_packet(self._decoder, packet)
 
     def _describe(self, picture: VideoFrame) -> SourceInfo:
         stream: VideoStream = self._stream

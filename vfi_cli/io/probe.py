@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
-from vfi_cli.io.feed import STRICT_CODECS, decode_packet, set_up_decoder
+from vfi_cli.io.feed import STRICT_CODECS, decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format
 from vfi_cli.io.scan import PacketList, find_rate, one_duration, reorder_delay, scan_packets
 from vfi_cli.io.source import SourceInfo, clock, open_input, picture_stream
@@ -24,6 +24,8 @@ from vfi_cli.io.stated import chroma_location, color_of, side_data
 
 #: Frames that are decoded to see whether the decoder agrees with the packets.
 _SAMPLE = 12
+#: Keyframes at which decoding is tried to start.
+_STARTS = 20
 #: Headers of these state how long the picture is, apart from what the packets say.
 _STATES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
 
@@ -55,8 +57,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         raise InputError(f"{name}: its picture stream is empty")
     if packets.failure:
         warnings.append(f"cannot be read to its end ({packets.failure})")
-    first = next((number for number, key in enumerate(packets.key) if key), 0)
-    sample, ended, strict = _sample(name, index, first)
+    first, sample, ended, strict = _find_start(name, index, packets)
     with open_input(name) as container:
         stream = container.streams[index]  # type: ignore[assignment]
         if not sample:
@@ -65,6 +66,11 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         timeline = _from_packets(packets, first, sample, ended, stream)
         if timeline is None:
             timeline = _from_decoding(name, stream, packets, first)
+        if first > 0:
+            begin = clock(timeline.pts[0] * timeline.time_base)
+            warnings.append(
+                f"the first {first} packets do not decode; the picture begins at {begin}"
+            )
         info = _describe(
             name,
             container=container,
@@ -75,6 +81,26 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             warnings=warnings,
         )
         return replace(info, first_packet=first, strict=strict)
+
+
+def _find_start(
+    name: str, index: int, packets: PacketList
+) -> tuple[int, list[VideoFrame], bool, bool]:
+    """The packet at which decoding starts, and :func:`_sample` of it.
+
+    That is the first keyframe, or a later one where the first does not decode.
+    """
+    keys = [number for number, key in enumerate(packets.key) if key][:_STARTS] or [0]
+    first_choice = None
+    for first in keys:
+        sample, ended, strict = _sample(name, index, first)
+        if first_choice is None and sample:
+            first_choice = (first, sample, ended, strict)
+        stamp, due = (sample[0].pts if sample else None), packets.pts[first]
+        late = stamp is not None and due is not None and packets.shown[first] and stamp > due
+        if sample and not sample[0].is_corrupt and not late:
+            return first, sample, ended, strict
+    return first_choice or (keys[0], [], True, False)
 
 
 def _sample(name: str, index: int, first: int) -> tuple[list[VideoFrame], bool, bool]:
@@ -101,8 +127,7 @@ def _decode_start(
     faults = 0
     with open_input(name) as container:
         stream: VideoStream = container.streams[index]  # type: ignore[assignment]
-        context = stream.codec_context
-        set_up_decoder(context, threads=1, strict=strict)
+        context = decoder_of(stream, threads=1, strict=strict)
         for packet in packets_from(container, stream, first):
             try:
                 frames += decode_packet(context, packet)
@@ -199,10 +224,10 @@ def _from_decoding(name: str, stream: VideoStream, packets: PacketList, first: i
     stamps: list[int | None] = []
     with open_input(name) as container:
         again: VideoStream = container.streams[stream.index]  # type: ignore[assignment]
-        set_up_decoder(again.codec_context, threads=0, strict=False)
+        context = decoder_of(again, threads=0, strict=False)
         for packet in packets_from(container, again, first):
             try:
-                frames = decode_packet(again.codec_context, packet)
+                frames = decode_packet(context, packet)
             except av.error.FFmpegError:
                 continue
             stamps += [frame.pts for frame in frames]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 
@@ -50,6 +50,14 @@ def header(
 
 def write_frame(target: BinaryIO, frame: Frame) -> None:
     """One picture: samples of more than 8 bits are two bytes, the low one first."""
-    target.write(b"FRAME\n")
+    write_all(target, b"FRAME\n")
     for plane in frame.planes:
-        target.write(plane.astype(plane.dtype.newbyteorder("<"), copy=False).data)
+        write_all(target, plane.astype(plane.dtype.newbyteorder("<"), copy=False))
+
+
+def write_all(target: BinaryIO, data: Any) -> None:
+    """Write every byte, also to an unbuffered file, which may take fewer at a time."""
+    rest = memoryview(data).cast("B")
+    while rest:
+        taken = target.write(rest)
+        rest = rest[len(rest) if taken is None else taken :]
