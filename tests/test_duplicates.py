@@ -133,6 +133,14 @@ def test_irregular_repeats_are_left_out_at_their_first_times() -> None:
     assert [d.time for d in decided] == sorted({d.time for d in decided})
 
 
+@pytest.mark.parametrize("positions", [(20,), (12, 21), (9, 22, 29)])
+def test_repeats_now_and_then_are_no_cadence(positions: tuple[int, ...]) -> None:
+    clip = repeated([2 if n in positions else 1 for n in range(40)])
+    decided, scenes = stream(clip)
+    assert scenes.repeats == len(positions)
+    assert all(d.time == d.source_time for d in decided)
+
+
 def test_motion_without_repeats_is_untouched() -> None:
     clip = repeated([1] * 40, noise=1.0)
     decided, scenes = stream(clip)

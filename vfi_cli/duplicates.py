@@ -163,8 +163,8 @@ def retimed(around: Sequence[Shown | None]) -> Fraction:
 def _cadence(kept: list[bool], position: int) -> tuple[int, int, int]:
     """The period that the longest stretch around a frame follows, and that stretch [start, end).
 
-    (0, 0, 0) where none goes on for half a period and five frames after the first, or where
-    frames are shown for times that differ by more than one frame, as no pulldown does.
+    (0, 0, 0) where the pattern is not seen to come again, or where frames are shown for
+    times that differ by more than one frame, as no pulldown does.
     """
     best, found = 0, (0, 0, 0)
     for period in range(2, len(kept) - 4):
@@ -174,13 +174,27 @@ def _cadence(kept: list[bool], position: int) -> tuple[int, int, int]:
                 continue
             end = m + period  # kept[start:end] repeats with this period
             length = end - start
-            if start <= position < end and length > best and length - period >= max(period / 2, 5):
+            if start <= position < end and length > best and _comes_again(kept[start:end], period):
                 best, found = length, (period, start, end)
             start = m + 1
     period, start, end = found
     first = [n for n in range(start, end) if kept[n]]
     runs = {b - a for a, b in pairwise(first)}
     return found if runs and max(runs) - min(runs) <= 1 else (0, 0, 0)
+
+
+def _comes_again(kept: list[bool], period: int) -> bool:
+    """Whether a stretch of that period shows enough of it twice to be no chance.
+
+    One repeat among many frames has any period; so the repeats must come again, and a
+    long period more than once.
+    """
+    seen, once = kept.count(False), kept[:period].count(False)
+    return (
+        len(kept) - period >= max(period / 2, 5)
+        and 2 * seen >= 3 * once
+        and seen >= (2 if period <= 6 else 3)
+    )
 
 
 def _even(times: list[Fraction], index: int, count: int) -> Fraction:
