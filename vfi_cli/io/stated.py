@@ -38,6 +38,9 @@ def chroma_location(frame: VideoFrame) -> int:
 
     PyAV has no attribute for it, so it is read from what FFmpeg's showinfo filter reports.
     """
+    form = pixel_format(frame.format.name)
+    if form is None or not (form.layout.log2_chroma_w or form.layout.log2_chroma_h):
+        return 0
     graph = av.filter.Graph()
     graph.threads = 1
     source = graph.add_buffer(
