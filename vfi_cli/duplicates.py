@@ -26,12 +26,13 @@ REPEAT_REACH = 6
 #: How many frames before and after one tell its cadence.
 CADENCE_REACH = 15
 
-_CELL = 8  # sparse samples a side
-# Measured on footage repeated and encoded again by x264 at crf 18, 24 and 30: nine of ten
-# repeats differ by at most 2, 5 and 11 in the worst cell, frames that move by 14 to 170.
-_CELL_LIMIT = 6.0
-_RATIO = 0.2  # of the motion around
-_STILL = 3.0  # less motion than that in the worst cell is none
+_CELL = 4  # sparse samples a side
+# Measured on footage repeated and encoded again by x264 at crf 23 and 30: nine of ten repeats
+# differ by at most 7 and 16 in the worst cell, frames that move by 22 to 124.
+_CELL_LIMIT = 14.0
+_RATIO = 0.3  # of the motion around
+_MEAN_RATIO = 0.8  # a keyframe between two equal pictures changes all of them a little
+_STILL = 4.0  # less motion than that in the worst cell is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ def is_repeat(around: Sequence[Difference | None]) -> bool:
     usual_mean = max(d.mean for d in scene)
     # where nothing moves there is nothing to repeat: noise of a still shot
     return (
-        usual >= _STILL and here.largest < _RATIO * usual and here.mean < max(usual_mean / 2, 0.1)
+        usual >= _STILL
+        and here.largest < _RATIO * usual
+        and here.mean <= max(_MEAN_RATIO * usual_mean, 0.1)
     )
 
 
