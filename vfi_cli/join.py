@@ -33,6 +33,8 @@ from vfi_cli.io.timecode import convert_timecode
 
 #: Time bases finer than this are rounded: MP4 counts in 32 bits a second.
 _FINEST = 1_000_000
+#: Units a second in which no rounding matters.
+_FINE = 90_000
 
 
 class JoinSource(Source, Protocol):
@@ -180,7 +182,11 @@ def movie_options(plan: StreamPlan, streams: Iterable[Stream], start: Fraction) 
         unit = math.lcm(1000, *(delay.denominator for delay in delays), *rates)
         if unit > _FINEST:
             unit = math.lcm(*(delay.denominator for delay in delays))
-    options = {"movie_timescale": str(unit if unit <= _FINEST else 90_000)}
+        if unit > _FINEST:
+            unit = _FINE
+        # The muxer rounds down, and a track's own units are not always a divisor.
+        unit *= math.ceil(Fraction(_FINE, unit))
+    options = {"movie_timescale": str(unit)}
     if plan.timecode and plan.muxer == "mp4":
         options["write_tmcd"] = "1"
     return options
@@ -349,7 +355,7 @@ def frame_clock(fps: Fraction, start: Fraction, muxer: str) -> tuple[Fraction, i
         frame.denominator * start.denominator,
     )
     if tick.denominator > _FINEST:
-        tick = frame / math.ceil(frame * 90_000)
+        tick = frame / math.ceil(frame * _FINE)
     return tick, round(start / tick)
 
 
