@@ -247,6 +247,17 @@ def to_alpha(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor | No
     return _load(frame.planes[-1], torch.device(device)).mul_(1 / frame.layout.peak)[None]
 
 
+def _by_difference(channels: list[Tensor], matrix: int, forward: Any, offset: Any) -> list[Tensor]:
+    """Y, U and V by the standards' own way, U ∝ B − Y and V ∝ R − Y: half as many passes."""
+    red, green, blue = channels
+    kr, kb = _LUMA_WEIGHTS[matrix]
+    luma = torch.mul(red, kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
+    u = torch.sub(blue, luma).mul_(float(forward[1, 2]) / (1 - kb)).add_(float(offset[1]))
+    v = torch.sub(red, luma).mul_(float(forward[2, 0]) / (1 - kr)).add_(float(offset[2]))
+    luma.mul_(float(forward[0].sum())).add_(float(offset[0]))
+    return [luma, u, v]
+
+
 def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Samples, ...]:
     """Planes of ``like``'s layout and colour from nominal R'G'B' of shape (3, H, W).
 
@@ -268,13 +279,16 @@ def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Sam
     else:
         forward, offset, _ = _matrices(matrix, layout.kind, layout.bits, like.color.full_range)
         count = 3
-    planes: list[Samples] = []
-    for row in range(count):
-        values = torch.empty_like(channels[0])
-        _combine(channels, forward[row], float(offset[row]), values)
-        if row and layout.kind == "yuv":
-            values = _downsample(values, layout, like.color)
-        planes.append(_store(values, layout.peak))
+    if count == 3 and layout.kind == "yuv" and matrix in _LUMA_WEIGHTS:
+        values = _by_difference(channels, matrix, forward, offset)
+    else:
+        values = []
+        for row in range(count):
+            values.append(torch.empty_like(channels[0]))
+            _combine(channels, forward[row], float(offset[row]), values[row])
+    if layout.kind == "yuv":
+        values[1:] = [_downsample(plane, layout, like.color) for plane in values[1:]]
+    planes: list[Samples] = [_store(plane, layout.peak) for plane in values]
     if layout.alpha:
         if alpha is None:
             planes.append(like.planes[-1])
