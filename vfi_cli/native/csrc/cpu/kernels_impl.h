@@ -114,32 +114,44 @@ inline int64_t step(int64_t size, int64_t stride) { return size > 1 ? stride : 0
 
 // ---------------------------------------------------------------------------- gather
 
-// ``count`` channels of one pixel, for a count that the compiler knows.
+// ``count`` channels of one pixel.
 template <int count, typename T, typename A>
-inline void mix(const T* VFI_RESTRICT top, const T* VFI_RESTRICT bottom, int64_t dx, A w00, A w01,
-                A w10, A w11, T* VFI_RESTRICT out) {
-  A sum[count];
-  for (int c = 0; c < count; ++c) {
-    sum[c] = w00 * load(top[c]) + w01 * load(top[c + dx]) + w10 * load(bottom[c]) +
-             w11 * load(bottom[c + dx]);
-  }
-  for (int c = 0; c < count; ++c) store(out + c, sum[c]);
+inline void mix(const T* top, const T* bottom, int64_t dx, A w00, A w01, A w10, A w11, T* out) {
+  using Lanes = Vector<A, count>;
+  const Lanes sum = load_lanes<Lanes>(top) * w00 + load_lanes<Lanes>(top + dx) * w01 +
+                    load_lanes<Lanes>(bottom) * w10 + load_lanes<Lanes>(bottom + dx) * w11;
+  store_lanes<Lanes>(out, sum);
 }
 
-// Channels that lie side by side. Where neither reading nor writing a little beyond the last
-// channel does harm (what is written there is written again by the next pixel), ``whole`` lets
-// the rest of the channels be done as a block of four.
+// Channels that lie side by side, of the pixels [0, n). What is left of the channels after blocks
+// of 16 is done as one block more that reads and writes beyond them: the caller sees to it that
+// reading there is allowed, and that a pixel which is written later follows.
 template <typename T, typename A>
-inline void mix_pixel(int64_t channels, bool whole, const T* top, const T* bottom, int64_t dx,
-                      A w00, A w01, A w10, A w11, T* out) {
-  int64_t c = 0;
-  for (; c + 16 <= channels; c += 16) {
-    mix<16>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
+inline void mix_channels(int64_t channels, int64_t n, const T* image, const int64_t* base,
+                         int64_t dx, int64_t dy, const A* w00, const A* w01, const A* w10,
+                         const A* w11, T* out) {
+  const int64_t blocks = channels / 16 * 16, rest = channels - blocks;
+  for (int64_t i = 0; i < n; ++i, out += channels) {
+    const T* top = image + base[i];
+    const T* bottom = top + dy;
+    for (int64_t c = 0; c < blocks; c += 16) {
+      mix<16>(top + c, bottom + c, dx, w00[i], w01[i], w10[i], w11[i], out + c);
+    }
+    top += blocks;
+    bottom += blocks;
+    if (rest > 8) {
+      mix<16>(top, bottom, dx, w00[i], w01[i], w10[i], w11[i], out + blocks);
+    } else if (rest > 4) {
+      mix<8>(top, bottom, dx, w00[i], w01[i], w10[i], w11[i], out + blocks);
+    } else if (rest > 0) {
+      mix<4>(top, bottom, dx, w00[i], w01[i], w10[i], w11[i], out + blocks);
+    }
   }
-  for (; c + 4 <= channels || (whole && c < channels); c += 4) {
-    mix<4>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
-  }
-  for (; c < channels; ++c) mix<1>(top + c, bottom + c, dx, w00, w01, w10, w11, out + c);
+}
+
+inline int64_t whole_blocks(int64_t channels) {
+  const int64_t rest = channels % 16;
+  return channels - rest + (rest > 8 ? 16 : rest > 4 ? 8 : rest > 0 ? 4 : 0);
 }
 
 template <typename T>
@@ -149,9 +161,10 @@ void gather_as(const Sampler& s, const View& image, int64_t extent, const View& 
   const Axes<A> axes(s);
   const int64_t dx = step(s.width, image.x_stride), dy = step(s.height, image.y_stride);
   const bool interleaved = image.channel_stride == 1 && out.channel_stride == 1;
-  const int64_t rounded = (s.channels + 3) / 4 * 4;
+  const int64_t last_base = extent - dx - dy - whole_blocks(s.channels);
   Tile<A> tile;
   int64_t base[kTile];
+  A w00[kTile], w01[kTile], w10[kTile], w11[kTile];
   for (int64_t row = begin; row < end; ++row) {
     const int64_t batch = row / s.height, y = row % s.height;
     const T* image_start = at<T>(image, batch, 0, 0);
@@ -161,28 +174,38 @@ void gather_as(const Sampler& s, const View& image, int64_t extent, const View& 
       fill_tile(s, axes, batch, y, x, n, tile);
       for (int64_t i = 0; i < n; ++i) {
         base[i] = tile.y[i] * image.y_stride + tile.x[i] * image.x_stride;
+        w00[i] = tile.y0[i] * tile.x0[i];
+        w01[i] = tile.y0[i] * tile.x1[i];
+        w10[i] = tile.y1[i] * tile.x0[i];
+        w11[i] = tile.y1[i] * tile.x1[i];
       }
       if (interleaved) {
-        T* to = out_row + x * out.x_stride;
-        for (int64_t i = 0; i < n; ++i, to += out.x_stride) {
+        // The row's last pixel must not write beyond itself, and the picture's last pixels have
+        // nothing to be read behind them.
+        int64_t whole = x + n < s.width ? n : n - 1;
+        for (int64_t i = 0; i < whole; ++i) {
+          if (base[i] > last_base) whole = i;
+        }
+        T* to = out_row + x * s.channels;
+        mix_channels(s.channels, whole, image_start, base, dx, dy, w00, w01, w10, w11, to);
+        for (int64_t i = whole; i < n; ++i) {
           const T* top = image_start + base[i];
-          const bool whole =
-              x + i + 1 < s.width && base[i] + dx + dy + rounded <= extent;
-          mix_pixel(s.channels, whole, top, top + dy, dx, tile.y0[i] * tile.x0[i],
-                    tile.y0[i] * tile.x1[i], tile.y1[i] * tile.x0[i], tile.y1[i] * tile.x1[i],
-                    to);
+          for (int64_t c = 0; c < s.channels; ++c) {
+            store(to + i * s.channels + c,
+                  load(top[c]) * w00[i] + load(top[c + dx]) * w01[i] +
+                      load(top[c + dy]) * w10[i] + load(top[c + dy + dx]) * w11[i]);
+          }
         }
         continue;
       }
       for (int64_t c = 0; c < s.channels; ++c) {
         const T* plane = image_start + c * image.channel_stride;
-        T* to = out_row + c * out.channel_stride + x * out.x_stride;
+        T* to = out_row + c * out.channel_stride + x;
         for (int64_t i = 0; i < n; ++i) {
           const T* top = plane + base[i];
           const T* bottom = top + dy;
-          const A above = tile.x0[i] * load(top[0]) + tile.x1[i] * load(top[dx]);
-          const A below = tile.x0[i] * load(bottom[0]) + tile.x1[i] * load(bottom[dx]);
-          store(to + i * out.x_stride, tile.y0[i] * above + tile.y1[i] * below);
+          store(to + i, load(top[0]) * w00[i] + load(top[dx]) * w01[i] +
+                            load(bottom[0]) * w10[i] + load(bottom[dx]) * w11[i]);
         }
       }
     }

@@ -75,6 +75,78 @@ inline void store(Half* to, float x) {
 }
 #endif
 
+// Several numbers at once, as GCC and Clang have them for every processor. How they would be
+// passed to functions differs between processors; all of these are inlined.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"
+#endif
+
+template <typename T, int count>
+using Vector __attribute__((vector_size(count * sizeof(T)))) = T;
+
+template <typename To, typename From>
+inline To load_vector(const From* from) {
+  To to;
+  std::memcpy(&to, from, sizeof to);
+  return to;
+}
+
+template <typename Lanes>
+constexpr int lanes_of = sizeof(Lanes) / sizeof(Lanes{}[0]);
+
+template <typename Lanes>
+inline Lanes load_lanes(const float* from) {
+  return load_vector<Lanes>(from);
+}
+template <typename Lanes>
+inline Lanes load_lanes(const double* from) {
+  return load_vector<Lanes>(from);
+}
+template <typename Lanes>
+inline Lanes load_lanes(const BFloat16* from) {
+  constexpr int n = lanes_of<Lanes>;
+  const auto bits = load_vector<Vector<uint16_t, n>>(from);
+  return (Lanes)(__builtin_convertvector(bits, Vector<uint32_t, n>) << 16);
+}
+template <typename Lanes>
+inline Lanes load_lanes(const Half* from) {
+#if defined(__FLT16_MAX__)
+  return __builtin_convertvector(load_vector<Vector<Half, lanes_of<Lanes>>>(from), Lanes);
+#else
+  Lanes lanes;
+  for (int i = 0; i < lanes_of<Lanes>; ++i) lanes[i] = load(from[i]);
+  return lanes;
+#endif
+}
+
+template <typename Lanes>
+inline void store_lanes(float* to, const Lanes& lanes) {
+  std::memcpy(to, &lanes, sizeof lanes);
+}
+template <typename Lanes>
+inline void store_lanes(double* to, const Lanes& lanes) {
+  std::memcpy(to, &lanes, sizeof lanes);
+}
+template <typename Lanes>
+inline void store_lanes(BFloat16* to, const Lanes& lanes) {
+  constexpr int n = lanes_of<Lanes>;
+  const auto bits = (Vector<uint32_t, n>)lanes;
+  const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Vector<uint32_t, n> nan = Vector<uint32_t, n>{} + 0x7fc0u;
+  const auto picked = (bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded;
+  const auto narrow = __builtin_convertvector(picked, Vector<uint16_t, n>);
+  std::memcpy(to, &narrow, sizeof narrow);
+}
+template <typename Lanes>
+inline void store_lanes(Half* to, const Lanes& lanes) {
+#if defined(__FLT16_MAX__)
+  const auto narrow = __builtin_convertvector(lanes, Vector<Half, lanes_of<Lanes>>);
+  std::memcpy(to, &narrow, sizeof narrow);
+#else
+  for (int i = 0; i < lanes_of<Lanes>; ++i) store(to + i, lanes[i]);
+#endif
+}
+
 // The type that sums and coordinates of T are computed in.
 template <typename T>
 struct Compute {
