@@ -68,6 +68,13 @@ class Memo:
         self._keys = None if keys is None else tuple(keys)
         self._view = view
 
+    def view(self, name: Hashable) -> Memo:
+        """The same memory for the same frames seen otherwise, for example at half size."""
+        other = Memo()
+        other._stores = self._stores
+        other.bind(self._keys, (self._view, name))
+        return other
+
     def clear(self) -> None:
         self._stores.clear()
 
