@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+
+#: For the OpenMP that torch brings. Its threads would spin between two operations, and take the
+#: cores from decoding and encoding, which run at the same time.
+THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. ``argv`` is without the program's name; returns the exit code."""
+    for name, value in THREADS_THAT_SLEEP.items():
+        os.environ.setdefault(name, value)  # read when torch is imported
     from vfi_cli.cli import app, messages
 
     return messages.run(app.command(), list(sys.argv[1:] if argv is None else argv))
