@@ -443,14 +443,17 @@ def test_verification_notices_what_is_wrong(suffix, source, parts, tmp_path):
     with pytest.raises(OutputError, match="stands at"):
         _check(path, source, plan, report, start=source.start + Fraction(1, 50))
     more = dict(report.sent)
-    more[1] = replace(more[1], packets=more[1].packets + 3, bytes=0)
+    more[1] = replace(more[1], packets=more[1].packets + 30, bytes=0)
     with pytest.raises(OutputError, match=r"audio #1 .* packets instead of"):
         _check(path, source, plan, replace(report, sent=more))
     more[1] = replace(more[1], packets=report.sent[1].packets + 1)
     read = _check(path, source, plan, replace(report, sent=more))
     assert len(read.warnings) == 1, "one packet more or less is no reason to refuse the file"
     late = dict(report.sent)
-    late[1] = replace(late[1], first=(late[1].first or 0) + Fraction(1, 20))
+    first, last = late[1].first, late[1].last
+    assert first is not None
+    assert last is not None
+    late[1] = replace(late[1], first=first + Fraction(1, 20), last=last + Fraction(1, 20))
     with pytest.raises(OutputError, match=r"audio #1 .* ms off the picture"):
         _check(path, source, plan, replace(report, sent=late))
     wanted = tuple(replace(i, language="fra", disposition=64) for i in plan.items)
@@ -460,8 +463,11 @@ def test_verification_notices_what_is_wrong(suffix, source, parts, tmp_path):
     assert "read back without forced" in text
     assert "0 chapters instead of 2" in text
     extra = replace(plan.items[0], index=9, codec="ac3")
+    more = {**report.sent, 9: report.sent[1]}
     with pytest.raises(OutputError, match=r"audio #9 .* is missing"):
-        _check(path, source, replace(plan, items=(*plan.items, extra)), report)
+        _check(path, source, replace(plan, items=(*plan.items, extra)), replace(report, sent=more))
+    read = _check(path, source, replace(plan, items=(*plan.items, extra)), report)
+    assert read.warnings == ("audio #9 (ac3, eng) is empty and was left out",)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])

@@ -39,6 +39,7 @@ class Sent:
     packets: int = 0
     bytes: int = 0
     first: Fraction | None = None  # output time of the first packet
+    last: Fraction | None = None  # and of the last
 
 
 @dataclass
@@ -265,8 +266,9 @@ class StreamCopier:
             sent = self.report.sent.setdefault(index, Sent())
             sent.packets += 1
             sent.bytes += packet.size
-            if sent.first is None and packet.pts is not None:
-                sent.first = packet.pts * packet.time_base
+            if packet.pts is not None:
+                sent.last = packet.pts * packet.time_base
+                sent.first = sent.last if sent.first is None else sent.first
         return [(index, packet) for packet in packets]
 
     def _warn(self, item: StreamItem, packet: Packet | None, error: Exception) -> None:

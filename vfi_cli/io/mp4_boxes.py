@@ -140,8 +140,12 @@ def complete(path: str | os.PathLike[str], additions: Additions) -> None:
         raise BoxError("the movie box is not at the end")
     tracks = moov.all(b"trak")
     for number, language in additions.languages.items():
+        if number >= len(tracks):
+            raise BoxError(f"there is no track {number}")
         _set_language(tracks[number], language)
     if additions.hdr is not None:
+        if additions.picture >= len(tracks):
+            raise BoxError(f"there is no track {additions.picture}")
         _set_hdr(tracks[additions.picture], additions.hdr)
     if additions.tags:
         _add_tags(_tag_list(moov), additions.tags)

@@ -100,7 +100,8 @@ class OutputMux:
         self._mp4 = mp4_boxes.Additions()
         self._covers: tuple[tuple[str, bytes], ...] = ()
         self._matroska: matroska.Additions | None = None
-        self._languages: dict[int, str] = {}  # by track
+        self._languages: dict[int, str] = {}  # by stream
+        self._kinds: dict[int, str] = {}  # of the streams that become tracks, in order
         self._firsts: dict[int, Fraction] = {}  # time of the first packet, by stream
         self._streams: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
@@ -166,7 +167,8 @@ class OutputMux:
             if self._held is not None:
                 self._held.additions = self._matroska
         elif hdr:
-            self._mp4 = mp4_boxes.Additions(picture=self._track, hdr=hdr)
+            self._mp4 = mp4_boxes.Additions(hdr=hdr)
+        self._kinds[stream.index] = "picture"
         self._track += 1
         self._video = stream
 
@@ -211,6 +213,7 @@ class OutputMux:
             stream.codec_context.framerate = template.average_rate
         self._describe(stream, tags, disposition)
         if not disposition & Disposition.attached_pic:
+            self._kinds[stream.index] = stream.type
             self._track += 1
         self._streams[template.index] = stream
         return stream
@@ -225,7 +228,7 @@ class OutputMux:
         stream.metadata.update(tags or {})
         stream.disposition = Disposition(disposition)
         if language := (tags or {}).get("language"):
-            self._languages[self._track] = language
+            self._languages[stream.index] = language
 
     def add_attachment(self, template: AttachmentStream) -> None:
         """A font or another file; it has no packets."""
@@ -258,6 +261,7 @@ class OutputMux:
         for name, value in settings.items():
             self._adding(setattr, stream.codec_context, name, value)
         self._describe(stream, tags, disposition)
+        self._kinds[stream.index] = stream.type
         self._track += 1
         self._streams[key] = stream
         return stream
@@ -339,16 +343,28 @@ class OutputMux:
                 with av.open(f"file:{path}", metadata_errors="replace") as written:
                     there = {key.lower() for key in written.metadata}
                 missing = {k: v for k, v in self._tags.items() if k.lower() not in there}
+                tracks = self._tracks()
+                # QuickTime's own language numbers, which FFmpeg prefers, lack many.
+                spoken = self._languages if self.muxer == "mov" else {}
                 additions = replace(
                     self._mp4,
-                    # QuickTime's own language numbers, which FFmpeg prefers, lack many.
-                    languages=self._languages if self.muxer == "mov" else {},
+                    picture=next((tracks[i] for i, k in self._kinds.items() if k == "picture"), 0),
+                    languages={tracks[i]: name for i, name in spoken.items() if i in tracks},
                     tags=missing if self.muxer == "mp4" else {},
                     covers=self._covers,
                 )
                 mp4_boxes.complete(path, additions)
         except (ValueError, av.error.FFmpegError, OSError) as error:
             raise OutputError(f"{self.name}: cannot be finished ({said(error)})") from error
+
+    def _tracks(self) -> dict[int, int]:
+        """Stream → number of its track in a finished MP4: what has no samples is not written."""
+        written = [
+            index
+            for index, kind in self._kinds.items()
+            if index in self._firsts or kind == "subtitle"
+        ]
+        return {index: number for number, index in enumerate(written)}
 
     def abort(self) -> None:
         """Let go of the target without minding whether it is complete."""

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 
+from vfi_cli.errors import InputError
 from vfi_cli.io import containers
 from vfi_cli.io.containers import Container
 from vfi_cli.io.fate import (
@@ -185,6 +186,8 @@ def plan_streams(
     if stretch != 1 and audio == "copy":
         audio = "drop"
     with nullcontext(opened) if opened is not None else open_input(info.path) as source:
+        if info.stream_index >= len(source.streams):
+            raise InputError(f"{info.path}: its picture stream {info.stream_index} has gone")
         picture = source.streams[info.stream_index]
         items = tuple(
             _decide(
