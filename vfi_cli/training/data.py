@@ -84,8 +84,8 @@ class Clips:
                 a = clip[i0, y : y + height : 8, x : x + width : 8].astype(np.int16)
                 b = clip[i1, y : y + height : 8, x : x + width : 8].astype(np.int16)
                 moved.append(float(np.abs(a - b).mean()))
-            best = int(np.argmax(moved)) if rng.random() < 0.7 else 0
-            if moved[best] < 2.0 and attempt < 19 and rng.random() < 0.85:
+            best = int(np.argmax(moved)) if rng.random() < 0.5 else 0
+            if moved[best] < 0.8 and attempt < 19 and rng.random() < 0.85:
                 continue
             if moved[best] > 60 and attempt < 19:
                 continue

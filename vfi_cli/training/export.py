@@ -34,6 +34,7 @@ def export(checkpoint: Path, target: Path) -> str:
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(half, target)
+    target.chmod(0o644)
     return (
         f'file = "{target.name}"\nsize = {target.stat().st_size}\n'
         f'sha256 = "{sha256_of(target)}"\narchitecture = "{architecture.name}"'
