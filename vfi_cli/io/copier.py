@@ -196,6 +196,10 @@ class StreamCopier:
                 packet = next(demuxer)
             except StopIteration:
                 break
+            except IndexError:
+                # PyAV trips, after the last packet, over streams that a damaged transport
+                # stream announces half way.
+                break
             except av.error.FFmpegError as error:
                 faults += 1
                 if faults == 1 or faults > _PATIENCE:
