@@ -65,6 +65,7 @@ class FrameReader:
         self.broken: Broken | None = None
         self._first = 0 if start_pts is None else bisect_left(info.pts, start_pts)
         self._threads = threads
+        self._corrupt = frozenset(info.corrupt_packets)
         self._feed: PacketFeed | None = None
         self._stop = len(info.pts)  # no frame from here on is delivered
         self._why = ""
@@ -139,13 +140,15 @@ class FrameReader:
             fault = self._fault(picture)
             if fault is not None and number >= self._key:
                 self._damage(number, fault)
-            if expected < number < self._stop:
-                for shown in self._explain_gap(expected, number, last):
+            due = min(number, self._stop)
+            if expected < due:
+                for shown in self._explain_gap(expected, due, last):
                     waiting.append(shown)
                     expected = shown.number + 1
             if number >= self._stop:
                 break
             if number < expected:
+                last = picture
                 continue
             waiting.append(_Shown(number, picture))
             last, expected = picture, number + 1
@@ -212,6 +215,16 @@ class FrameReader:
     def _damage_packet(self, packet: int, what: str) -> None:
         self._end_at(self._first_from(packet), f"{what} in packet {packet + 1}")
 
+    def _incomplete(self, packet: int) -> None:
+        """A packet that the first reading found incomplete; after a seek nobody could know.
+
+        What is shown before the keyframe where decoding began does not matter here.
+        """
+        order = self.info.decode_order
+        begun = order[0] if order else 0
+        if order and (packet > begun) and self._first_from(packet) >= self._key:
+            self._damage_packet(packet, "incomplete data")
+
     def _first_from(self, packet: int) -> int:
         """The first frame in display order whose packet is that one or a later one."""
         order = self.info.decode_order
@@ -265,8 +278,8 @@ class FrameReader:
         self._key = info.number_of(info.key_pts[key]) if key > 0 else 0
         number = -1
         for packet_number, packet in feed:
-            if number >= self._key and packet.is_corrupt and info.decode_order:
-                self._damage_packet(packet_number, "incomplete data")
+            if packet_number in self._corrupt:
+                self._incomplete(packet_number)
             try:
                 pictures = decode_packet(feed.context, packet)
             except av.error.FFmpegError:
@@ -312,7 +325,7 @@ class FrameReader:
                 ):
                     break
                 leading = packet.pts is not None and packet.pts < info.pts[start]
-                if packet.is_corrupt and begun and not leading:
+                if packet_number in self._corrupt and begun and not leading:
                     return (packet_number, "incomplete data"), pictures
                 try:
                     decoded = decode_packet(feed.context, packet)

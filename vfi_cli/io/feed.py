@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
-from vfi_cli.io.source import SourceInfo, open_input
+from vfi_cli.io.source import DEMUX_ERRORS, SourceInfo, open_input
 
 #: How far before a keyframe to look for it when a container's index leads past it, in seconds.
 _SEEK_BACK = (0, 2, 15)
@@ -125,7 +125,7 @@ class PacketFeed:
                 if number >= first:
                     yield number, packet
                 number += 1
-        except av.error.FFmpegError:
+        except DEMUX_ERRORS:
             pass
         yield number, _flush()
 
@@ -144,7 +144,7 @@ def _skip_to(packets: Iterator[Packet], pts: int, dts: int) -> Packet | None:
                 return packet
             if packet.dts is not None and packet.dts > dts:
                 return None
-    except av.error.FFmpegError:
+    except DEMUX_ERRORS:
         pass
     return None
 

@@ -131,6 +131,8 @@ class StreamReader:
                     self._early.append(packet)
         except av.error.FFmpegError as error:
             self.warnings.append(f"cannot be read to its end ({error.strerror or error})")
+        except IndexError:
+            pass  # PyAV's, at the end, where streams had appeared on the way
         yield Packet()
         left = self._source.total - self._read_to
         if self.container.format.name == "yuv4mpegpipe" and left > len("FRAME"):
@@ -195,6 +197,7 @@ class StreamReader:
             seekable=False,
             first_packet=0,
             strict=False,
+            corrupt_packets=(),
             interlaced=picture.interlaced_frame,
             hdr=hdr,
             display_matrix=matrix,

@@ -19,7 +19,7 @@ from vfi_cli.errors import InputError
 from vfi_cli.io.feed import STRICT_CODECS, decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format
 from vfi_cli.io.scan import PacketList, find_rate, one_duration, reorder_delay, scan_packets
-from vfi_cli.io.source import SourceInfo, clock, open_input, picture_stream
+from vfi_cli.io.source import DEMUX_ERRORS, SourceInfo, clock, open_input, picture_stream
 from vfi_cli.io.stated import chroma_location, color_of, side_data
 
 #: Frames that are decoded to see whether the decoder agrees with the packets.
@@ -66,6 +66,8 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         timeline = _from_packets(packets, first, sample, ended, stream)
         if timeline is None:
             timeline = _from_decoding(name, stream, packets, first)
+        if not timeline.pts:
+            raise InputError(f"{name}: its picture stream does not decode")
         if first > 0:
             begin = clock(timeline.pts[0] * timeline.time_base)
             warnings.append(
@@ -80,7 +82,10 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
             packets=packets,
             warnings=warnings,
         )
-        return replace(info, first_packet=first, strict=strict)
+        corrupt = tuple(
+            number for number, found in enumerate(packets.corrupt) if found and number >= first
+        )
+        return replace(info, first_packet=first, strict=strict, corrupt_packets=corrupt)
 
 
 def _find_start(
@@ -149,7 +154,7 @@ def packets_from(container: InputContainer, stream: VideoStream, first: int) -> 
                 if number >= first:
                     yield packet
                 number += 1
-    except av.error.FFmpegError:
+    except DEMUX_ERRORS:
         pass
     yield Packet()
 
@@ -236,7 +241,7 @@ def _from_decoding(name: str, stream: VideoStream, packets: PacketList, first: i
     known = [pts for pts in stamps if pts is not None]
     numbered = {pts: n for n, pts in enumerate(packets.pts) if pts is not None}
     increasing = all(a < b for a, b in itertools.pairwise(known))
-    if len(known) == len(stamps) and increasing and all(pts in numbered for pts in known):
+    if known and len(known) == len(stamps) and increasing and all(pts in numbered for pts in known):
         unique = len(numbered) == sum(pts is not None for pts in packets.pts)
         last = packets.duration[numbered[known[-1]]]
         gap = _last_gap(known)
@@ -382,6 +387,7 @@ def _describe(
         seekable=timeline.seekable,
         first_packet=0,
         strict=False,
+        corrupt_packets=(),
         interlaced=any(shown.interlaced_frame for shown in sample),
         hdr=hdr,
         display_matrix=matrix,

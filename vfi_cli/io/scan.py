@@ -80,6 +80,8 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
             found.corrupt.append(packet.is_corrupt)
     except av.error.FFmpegError as error:
         found.failure = error.strerror or str(error)
+    except IndexError:
+        pass  # PyAV's, at the very end, where streams had appeared in the middle of the file
     found.file_end = end
     return found
 

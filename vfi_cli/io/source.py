@@ -19,6 +19,8 @@ from vfi_cli.frame import ColorSpec, PlaneLayout
 
 #: Streams found late (transport streams, subtitles that begin late) still count.
 _OPEN_OPTIONS = {"probesize": "20000000", "analyzeduration": "10000000"}
+#: What demuxing may raise; IndexError is PyAV's where a stream appears in the middle of a file.
+DEMUX_ERRORS = (av.error.FFmpegError, IndexError)
 _NOT_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
@@ -67,6 +69,7 @@ class SourceInfo:
     interlaced: bool
     hdr: HdrInfo | None = None
     display_matrix: tuple[int, ...] | None = None  # nine numbers, as in FFmpeg's side data
+    corrupt_packets: tuple[int, ...] = ()  # numbers of those that the demuxer found incomplete
     declared_end: Fraction | None = None  # seconds; set where the file ends clearly before it
     warnings: tuple[str, ...] = ()
 
