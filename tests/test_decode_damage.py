@@ -288,3 +288,40 @@ def test_a_change_of_size_ends_the_picture(tmp_path):
     frames, broken = read(probe(path))
     assert len(frames) == 10
     assert "64×48 to 96×64" in broken.reason
+
+
+def test_random_damage_never_escapes(tmp_path):
+    """Whatever the bytes: an error for people, or frames that agree with what was announced."""
+    random = np.random.default_rng(7)
+    originals = [
+        write_clip(tmp_path / "a.mkv", frames=20, options={"g": "8"}, tone=True),
+        write_clip(tmp_path / "a.ts", frames=20, options={"g": "8"}, tone=True),
+        write_clip(tmp_path / "a.avi", frames=20, codec="mpeg4", options={"bf": "2"}),
+    ]
+    read_some = 0
+    for turn in range(60):
+        path = originals[turn % 3]
+        content = bytearray(path.read_bytes())
+        kind = turn // 3 % 3
+        at = int(random.integers(len(content)))
+        if kind == 0:
+            for place in random.integers(len(content), size=12):
+                content[place] = random.integers(256)
+        elif kind == 1:
+            del content[at:]
+        else:
+            del content[at : at + int(random.integers(1, 1500))]
+        damaged = tmp_path / f"damaged{path.suffix}"
+        damaged.write_bytes(content)
+        try:
+            info = probe(damaged)
+        except InputError:
+            continue
+        frames, broken = read(info)
+        assert [frame.pts for frame in frames] == list(info.pts[: len(frames)])
+        if broken is None:
+            assert len(frames) == len(info.pts)
+        else:
+            assert broken.time == info.pts[len(frames)] * info.time_base
+        read_some += 1
+    assert read_some > 20
