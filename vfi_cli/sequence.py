@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from vfi_cli.api import check_output
 from vfi_cli.errors import InputError, OutputError
-from vfi_cli.frame import Frame
+from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.decode import SourceInfo, probe
 from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter, choose_encoder
@@ -91,7 +92,7 @@ def plan_sequence(
     first = probe_image(clip.images[0])
     for path in clip.images[1:]:
         _check_alike(first, probe_image(path))
-    encoder = choose_encoder(options.encoder, _as_source(clip, first, options.fps), target.suffix)
+    encoder = choose_encoder(options.encoder, _as_source(first, options.fps), target.suffix)
     notes = list(encoder.notes)
     gap = irregular_numbers(clip.images)
     if gap is not None:
@@ -134,36 +135,33 @@ def _check_alike(first: ImageInfo, info: ImageInfo) -> None:
         )
 
 
-def _as_source(clip: Clip, info: ImageInfo, fps: Fraction) -> SourceInfo:
+@dataclass(frozen=True)
+class _Pictures:
+    """What encoders are chosen by, of a source that has no stream and no timestamps."""
+
+    codec: str
+    width: int  # pixels
+    height: int
+    layout: PlaneLayout
+    color: ColorSpec
+    pix_fmt: str
+    nominal_rate: Fraction
+    sample_aspect_ratio: Fraction = Fraction(1)
+    hdr: None = None
+
+
+def _as_source(info: ImageInfo, fps: Fraction) -> SourceInfo:
     """The images as the input that encoders are chosen for."""
-    count = len(clip.images)
-    return SourceInfo(
-        path=str(clip.folder),
-        container="image2",
-        stream_index=0,
+    pictures = _Pictures(
         codec=info.format,
         width=info.width,
         height=info.height,
         layout=info.layout,
         color=SEQUENCE_COLOR,
         pix_fmt=f"{info.format} images",
-        sample_aspect_ratio=Fraction(1),
-        rotation=0,
-        time_base=1 / fps,
-        pts=tuple(range(count)),
-        key_pts=tuple(range(count)),
-        key_dts=tuple(range(count)),
-        decode_order=tuple(range(count)),
-        reorder=0,
-        end_pts=count,
         nominal_rate=fps,
-        constant_rate=fps,
-        variable=False,
-        seekable=True,
-        first_packet=0,
-        strict=False,
-        interlaced=False,
     )
+    return cast("SourceInfo", pictures)
 
 
 def _fingerprint(plan: SequencePlan) -> str:

@@ -68,7 +68,7 @@ Resize = Annotated[
 ]
 
 
-def frames(  # noqa: PLR0917 (one parameter an option; most are read from ctx.params)
+def frames(
     ctx: typer.Context,
     folder: Folder,
     inter: Inter = 1,

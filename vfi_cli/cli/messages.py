@@ -79,8 +79,6 @@ def run(command: Any, argv: Sequence[str]) -> int:
     except (InterruptedRunError, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt):
             error = InterruptedRunError(error)
-        # The terminal has echoed ^C on the line of the progress bar.
-        print(file=sys.stderr)
         return _fail(f"interrupted; {error}", INTERRUPTED, debug=debug)
     except (ReaderGoneError, BrokenPipeError):
         # Whoever read our stdout has gone. Python would complain once more at exit.

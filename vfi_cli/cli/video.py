@@ -43,7 +43,7 @@ Fps = Annotated[
 ]
 
 
-def video(  # noqa: PLR0917 (one parameter an option)
+def video(
     folder: Folder,
     fps: Fps,
     output: Output,
