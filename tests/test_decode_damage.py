@@ -154,6 +154,7 @@ DAMAGED = {
     "mpg": {"codec": "mpeg2video", "options": {"bf": "2"}},
     "webm": {"codec": "libvpx-vp9", "options": {"cpu-used": "8"}},
     "avi mjpeg": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "mkv ffv1": {"codec": "ffv1", "options": {"level": "3", "slicecrc": "1"}},
     "mov prores": {"codec": "prores_ks", "pix_fmt": "yuv422p10le"},
     "mp4 hevc": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30"}},
 }
@@ -288,6 +289,25 @@ def test_a_change_of_size_ends_the_picture(tmp_path):
     frames, broken = read(probe(path))
     assert len(frames) == 10
     assert "64×48 to 96×64" in broken.reason
+
+
+def test_one_bit_of_ffv1_is_noticed(tmp_path):
+    """FFV1 keeps checksums; a stream of version 1 has none, and is not suspected for that."""
+    for level, noticed in (("3", True), ("1", False)):
+        options = {"level": level, "g": "1"} | ({"slicecrc": "1"} if noticed else {})
+        path = write_clip(tmp_path / f"{level}.mkv", frames=20, codec="ffv1", options=options)
+        assert read(probe(path))[1] is None
+        with av.open(str(path)) as source:
+            data = bytes([packet for packet in source.demux(video=0) if packet.size][12])
+        hurt = bytearray(data)
+        hurt[len(hurt) // 2] ^= 1
+        path.write_bytes(path.read_bytes().replace(data, bytes(hurt)))
+        frames, broken = read(probe(path))
+        if noticed:
+            assert len(frames) == 12
+            assert broken.reason == "incomplete data in packet 13"
+        else:
+            assert len(probe(path).pts) == 20
 
 
 def test_random_damage_never_escapes(tmp_path):

@@ -16,6 +16,8 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from vfi_cli.io.ffv1 import slices_are_whole
+
 #: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
 COMMON_RATES = tuple(
     Fraction(n, 1001) for n in (24000, 30000, 60000, 120000, 48000, 15000, 12000)
@@ -61,6 +63,7 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
+    checked = codec == "ffv1"
     end: Fraction | None = None
     packets = container.demux() if every else container.demux(stream)
     try:
@@ -77,7 +80,10 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
             found.duration.append(packet.duration or 0)
             found.key.append(packet.is_keyframe)
             found.shown.append(is_shown(packet, codec))
-            found.corrupt.append(packet.is_corrupt)
+            whole = not checked or slices_are_whole(bytes(packet))
+            if not found.corrupt:
+                checked = checked and whole  # the first packet tells whether there are checksums
+            found.corrupt.append(packet.is_corrupt or (checked and not whole))
     except av.error.FFmpegError as error:
         found.failure = error.strerror or str(error)
     except IndexError:
