@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.golden import distribution, read_golden
+from vfi_cli.errors import ModelError
 from vfi_cli.models import load_model
 from vfi_cli.models.registry import registry
 from vfi_cli.native.ops import available, use_reference
@@ -30,6 +32,11 @@ def _two_threads():
     torch.set_num_threads(before)
 
 
+def agrees(error: Tensor) -> bool:
+    flat = error.abs().flatten()
+    return bool(flat.mean() < MEAN_LIMIT and flat.quantile(0.999) < TAIL_LIMIT)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_picture_of_the_authors(name: str, shared_data: Path, tmp_path: Path) -> None:
     golden = read_golden(shared_data / "golden" / f"{name}.npz")
@@ -37,18 +44,32 @@ def test_picture_of_the_authors(name: str, shared_data: Path, tmp_path: Path) ->
     explicit = "rife-2r" if name == "rife-2r" else None
     model = load_model(file, architecture=explicit, device="cpu", dtype="float32")
     assert model.architecture == name
-    for number, case in enumerate(golden.cases):
-        frames = golden.frames[:, 1:3] if case.get("linear") else golden.frames
+    names = [f"frame {number}" for number in range(golden.frames.shape[1])]
+    for case in golden.cases:
+        seen = slice(1, 3) if case.get("linear") else slice(None)
+        frames, expected = golden.frames[:, seen], golden.expected(case)
         options = {key: case[key] for key in ("scale", "tta", "ensemble") if key in case}
-        expected = golden.expected(case)
-        error = (model.interpolate(frames, case["t"], **options)[0] - expected).abs()
-        good = error.mean() < MEAN_LIMIT and error.flatten().quantile(0.999) < TAIL_LIMIT
-        assert good, f"{name} {case}: {distribution(error)}"
-        if number == 0 and available():
-            with use_reference():
-                error = (model.interpolate(frames, case["t"], **options)[0] - expected).abs()
-            good = error.mean() < MEAN_LIMIT and error.flatten().quantile(0.999) < TAIL_LIMIT
-            assert good, f"{name} {case} on the reference operators: {distribution(error)}"
+        # With keys, what the cases have in common is computed once.
+        picture = model.interpolate(frames, case["t"], keys=names[seen], **options)[0]
+        error = picture - expected
+        assert agrees(error), f"{name} {case}: {distribution(error)}"
+    if available():
+        with use_reference():
+            case = golden.cases[0]
+            options = {key: case[key] for key in ("scale", "tta", "ensemble") if key in case}
+            error = model.interpolate(golden.frames, case["t"], **options)[0]
+            error = error - golden.expected(case)
+            assert agrees(error), f"{name} {case} on the references: {distribution(error)}"
+
+
+def test_flow_of_the_authors(shared_data: Path, tmp_path: Path) -> None:
+    golden = read_golden(shared_data / "golden" / "scopeflow.npz")
+    model = load_model(golden.write_checkpoint(tmp_path), device="cpu", dtype="float32")
+    assert model.architecture == "scopeflow"
+    error = model.flow(golden.frames)[0] - torch.from_numpy(golden.arrays["flow"])
+    assert error.abs().max() < 1e-4, distribution(error)  # pixels
+    with pytest.raises(ModelError, match="only finds flow"):
+        model.interpolate(golden.frames, 0.5)
 
 
 def test_all_golden_files_are_covered(shared_data: Path) -> None:

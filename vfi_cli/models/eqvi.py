@@ -8,13 +8,15 @@ residual contextual synthesis network (RCSN), and the multi-scale fusion on top.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfi_cli.models.base import FLOAT32_ONLY, Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize
-from vfi_cli.models.registry import Architecture, StateDict
+from vfi_cli.models.registry import Architecture
 from vfi_cli.models.scopeflow import OTHER_OUTPUTS, FlowNet
 from vfi_cli.native.ops import backwarp, splat
 
@@ -27,9 +29,10 @@ _CENTRE = 5
 #: the pseudoinverse of [[−1, 1/2], [1, 1/2], [2, 2]].
 _VELOCITY = (-13 / 22, 5 / 22, 2 / 22)
 _ACCELERATION = (14 / 22, -2 / 22, 8 / 22)
-#: Flow pairs of a window, and how many of them neighbouring windows share.
+#: Remembered for the windows that follow: the six flows of a window and what the next adds,
+#: and the features of its four frames and the next one.
 _KEEP_FLOWS = 8
-_KEEP_FEATURES = 4
+_KEEP_FEATURES = 5
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int = 3) -> nn.Conv2d:
@@ -259,9 +262,7 @@ class QuadraticModel(nn.Module):
 
         sides = []
         for position, flow in ((first, flow1), (first + 1, flow2)):
-            found = memo(
-                "context", (position,), lambda position=position: context(position), _KEEP_FEATURES
-            )
+            found = memo("context", (position,), partial(context, position), _KEEP_FEATURES)
             sides.append((_warp(found, flow), _warp(frames[:, position], flow)))
         (context1, warped1), (context2, warped2) = sides
         blended = torch.lerp(warped2, warped1, share)
@@ -273,7 +274,7 @@ class QuadraticModel(nn.Module):
             warped1.to(context1),
             warped2.to(context2),
         )
-        return blended + self.synthesisnet(torch.cat(seen, 1))
+        return (blended + self.synthesisnet(torch.cat(seen, 1))).clamp(0, 1)
 
 
 class EQVI(Network, QuadraticModel):

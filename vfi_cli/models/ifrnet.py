@@ -46,7 +46,7 @@ def _conv(
 
 
 class SideResBlock(nn.Module):
-    """A residual block in which the last ``side`` channels pass through convolutions of their own."""
+    """A residual block whose last ``side`` channels also pass convolutions of their own."""
 
     def __init__(self, channels: int, side: int, kind: str) -> None:
         super().__init__()

@@ -8,6 +8,8 @@ not depend on the occlusions and the opposite flow, which the published network 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,7 +52,7 @@ class FeaturePyramid(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Sequential(conv_leaky(before, width, stride=2), conv_leaky(width, width))
-            for before, width in zip(_PYRAMID[:-1], _PYRAMID[1:], strict=True)
+            for before, width in pairwise(_PYRAMID)
         )
 
     def forward(self, frame: Tensor) -> list[Tensor]:
@@ -102,9 +104,7 @@ class BilateralRefinement(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (2 + 1 + _PROJECTED, 128, 128, 64, 64, 32, 32, 9)
-        self.convs = nn.Sequential(
-            *(conv_leaky(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        )
+        self.convs = nn.Sequential(*(conv_leaky(a, b) for a, b in pairwise(widths)))
 
     def forward(self, flow: Tensor, difference: Tensor, features: Tensor) -> Tensor:
         centred = flow - flow.mean((2, 3), keepdim=True)
@@ -165,14 +165,14 @@ class FlowNet(nn.Module):
         self, first: Tensor, features0: list[Tensor], second: Tensor, features1: list[Tensor]
     ) -> Tensor:
         """Flow from the first frame to the second, from frames and their features."""
-        height, width = size = first.shape[2:]
+        height, width = first.shape[2:]
         flow = first.new_zeros(first.shape[0], 2, *features0[0].shape[2:])
         for level in range(_LEVELS):
             x0, x1 = features0[level], features1[level]
             warped = x1
             if level:
                 flow = _resize_as(flow, x0)
-                warped = _warp(x1, flow, size)
+                warped = _warp(x1, flow, (height, width))
             cost = F.leaky_relu(correlation(x0, warped, _RANGE), 0.1)
             projected = self.conv_1x1[level](x0) if level < _LEVELS - 1 else x0
             # The estimators see and give flow in pixels of their own level.
@@ -184,7 +184,7 @@ class FlowNet(nn.Module):
             local = local + self.context_networks(torch.cat((dense, local.to(dtype)), 1)).float()
             flow = _axes(local, *unit)
             small0, small1 = _resize_as(first, x0), _resize_as(second, x0)
-            flow = self.refine_flow(flow, small0 - _warp(small1, flow, size), projected)
+            flow = self.refine_flow(flow, small0 - _warp(small1, flow, (height, width)), projected)
             # The published code scales in place, so that the refined flow is scaled once more
             # than its units ask for. The weights are trained with it.
             flow = _axes(flow, *unit)

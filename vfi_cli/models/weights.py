@@ -165,7 +165,8 @@ def available() -> list[str]:
     """Names that :func:`locate` finds files for, and the models that need none."""
     manifest = read_manifest()
     names = [name for name, entry in manifest.entries.items() if _find_file(entry.file)]
-    names += [path.stem for path in _cached_files() if manifest.find(path.stem) is None]
+    listed = {entry.file for entry in manifest.entries.values()}
+    names += [path.stem for path in _cached_files() if path.name not in listed]
     return list(dict.fromkeys([*names, *WITHOUT_WEIGHTS]))
 
 
