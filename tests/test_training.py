@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +27,8 @@ from vfi_cli.training.data import Pool
 from vfi_cli.training.export import export
 from vfi_cli.training.init import initialise
 from vfi_cli.training.loop import DivergedError, Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
@@ -320,3 +326,44 @@ def test_the_program_trains_resumes_and_reports(
     assert target.is_file()
     assert program.main([path, "--set", "run.steps=x"]) == UsageError.exit_code
     assert "run.steps must be a whole number" in capsys.readouterr().err
+
+
+SHARED = """
+import sys
+from pathlib import Path
+import torch
+from tests.test_training import tiny
+from vfi_cli.training.data import Pool
+from vfi_cli.training.loop import Trainer
+torch.set_num_threads(1)
+trainer = Trainer(tiny(Path(sys.argv[1])), clips=None, pool=Pool(Path(sys.argv[2])))
+trainer.run(steps=5)
+state = [p.detach().clone() for p in trainer.network.parameters()]
+torch.save(state, Path(sys.argv[1]) / f"{trainer.rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_run_stay_equal(tmp_path: Path, pool: Pool) -> None:
+    """Over a phase's end, where the number of blocks that have gradients changes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    started = []
+    for rank in ("0", "1"):
+        environment = {
+            **os.environ,
+            "RANK": rank,
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        command = [sys.executable, "-c", SHARED, str(tmp_path), str(pool.folder)]
+        started.append(subprocess.Popen(command, env=environment, cwd=ROOT))
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    alone = Trainer(tiny(tmp_path / "alone"), clips=None, pool=pool)
+    alone.run(steps=5)
+    assert not torch.equal(first[0], next(alone.network.parameters()))
+    assert (tmp_path / "run/last.pt").is_file()

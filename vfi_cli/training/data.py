@@ -119,6 +119,7 @@ class Pool:
     NAME.flow.npy (N, 4, S, S) float16, NAME.t.npy (N,)."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.chunks = []
         for file in sorted(folder.glob("*.frames.npy")):
             stem = file.name[: -len(".frames.npy")]

@@ -63,7 +63,8 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
         )
-        self.step, self.elapsed, self.bad = 0, 0.0, 0
+        self.step, self.bad = 0, 0
+        self.clock = self.elapsed = 0.0  # seconds spent; what of them the schedule has seen
         self.out = config.path(config.run.out)
 
     # The schedule -------------------------------------------------------------------------
@@ -136,8 +137,7 @@ class Trainer:
         for batch in batches:
             total, shown = self.loss(batch, phase)
             (total / len(batches)).backward()
-        if self.world > 1:
-            self._average_gradients()
+        self._average_gradients()
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         active = [p for p in self.network.parameters() if p.grad is not None]
@@ -154,12 +154,14 @@ class Trainer:
         return {**shown, "gradient": float(norm)}
 
     def _average_gradients(self) -> None:
+        """Over all processes; the schedule of all of them follows the first one's clock, as it
+        was when the step began, so that they never disagree about the phase."""
+        if self.world == 1:
+            self.elapsed = self.clock
+            return
         active = [p for p in self.network.parameters() if p.grad is not None]
-        clock = self.elapsed if self.rank == 0 else 0.0  # all follow the first one's clock
-        device = self.device
-        flat = torch.cat(
-            [*(p.grad.reshape(-1) for p in active), torch.tensor([clock], device=device)]  # type: ignore[union-attr]
-        )
+        clock = torch.tensor([self.clock if self.rank == 0 else 0.0], device=self.device)
+        flat = torch.cat([*(p.grad.reshape(-1) for p in active), clock])  # type: ignore[union-attr]
         dist.all_reduce(flat)
         self.elapsed = float(flat[-1])
         flat /= self.world
@@ -199,7 +201,7 @@ class Trainer:
                 for name, value in (shown or {}).items():
                     sums.setdefault(name, []).append(value)
                 now = time.monotonic()
-                self.elapsed += now - tick
+                self.clock += now - tick
                 tick = now
                 if self.rank == 0 and self.step % run.log_every == 0 and sums:
                     self._log({name: sum(v) / len(v) for name, v in sums.items()})
@@ -212,7 +214,7 @@ class Trainer:
             self.save()
 
     def _log(self, means: dict[str, float]) -> None:
-        line = {"step": self.step, "seconds": round(self.elapsed, 1), "lr": self.learning_rate()}
+        line = {"step": self.step, "seconds": round(self.clock, 1), "lr": self.learning_rate()}
         line.update({name: round(value, 5) for name, value in means.items()})
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
@@ -227,7 +229,7 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
-            "elapsed": self.elapsed,
+            "clock": self.clock,
             "random": torch.get_rng_state(),
             "config": self.config.fingerprint(),
         }
@@ -258,7 +260,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step = state["step"]
+        self.clock = self.elapsed = state["clock"]
         torch.set_rng_state(state["random"])
 
 
