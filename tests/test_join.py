@@ -401,6 +401,25 @@ def test_a_damaged_subtitle_gives_a_warning(parts, tmp_path):
     assert b"two" in texts
 
 
+def test_a_leaping_clock_does_not_become_hours_of_silence(vp9_parts, tmp_path):
+    info = write_source(tmp_path / "s.mkv", sounds=(Sound("flac"),))
+    leaping = tmp_path / "leaping.mkv"
+    with av.open(info.path) as read, av.open(str(leaping), "w") as out:
+        copies = {s.index: out.add_stream_from_template(s, opaque=True) for s in read.streams}
+        for packet in read.demux():
+            if packet.size:
+                if packet.stream_index == 1 and packet.pts > 500:
+                    packet.pts += 36_000_000
+                    packet.dts = packet.pts
+                packet.stream = copies[packet.stream_index]
+                out.mux(packet)
+    info.path = str(leaping)
+    made = convert(info, tmp_path / "o.webm", vp9_parts, fps=NTSC60)
+    assert any("clock leaps by 36000 s" in warning for warning in made.report.warnings)
+    with av.open(str(made.path)) as out:
+        assert 0.9 < max(p.pts * p.time_base for p in out.demux(audio=0) if p.size) < 1.1
+
+
 # verification
 
 

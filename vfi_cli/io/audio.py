@@ -21,6 +21,8 @@ from av.packet import Packet
 from vfi_cli.errors import OutputError
 from vfi_cli.io.mux import OutputMux, named_layout
 
+#: Seconds without sound, in a stream that goes on, that are believed and filled with silence.
+_LONGEST_GAP = 300
 #: Bits a second and channel at least; a source with more gets as many, up to 160 000.
 _BIT_RATES = {"aac": 80_000, "libopus": 64_000, "libmp3lame": 96_000}
 
@@ -147,6 +149,9 @@ class AudioConverter:
         self._swallowed = Fraction(0)
         self._swallowed_in_front = Fraction(0)
         self._last: AudioFrame | None = None
+        self._due: Fraction | None = None  # source time at which the next frame should begin
+        self._leap = 0  # taken out of the source's clock, in its time base
+        self.warnings: list[str] = []
 
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
         """Make the output stream, under the input stream's index."""
@@ -193,6 +198,7 @@ class AudioConverter:
     def _push(self, frame: AudioFrame) -> list[Packet]:
         if self._graph is None:
             self._build(frame)
+        self._close_gap(frame)
         self._last = frame
         if self._start is None:
             time = self._origin
@@ -202,6 +208,23 @@ class AudioConverter:
         assert self._graph is not None
         self._graph.push(frame)
         return self._pull()
+
+    def _close_gap(self, frame: AudioFrame) -> None:
+        """Take a leap of the clock out: no one wants hours of silence for a damaged timestamp."""
+        if frame.pts is None or not frame.time_base or not frame.sample_rate:
+            return
+        frame.pts -= self._leap
+        time = frame.pts * frame.time_base
+        if self._due is not None and abs(time - self._due) > _LONGEST_GAP:
+            leap = round((time - self._due) / frame.time_base)
+            self._leap += leap
+            frame.pts -= leap
+            self.warnings.append(
+                f"its clock leaps by {float(time - self._due):.0f} s at {float(self._due):.2f} s; "
+                "the sound goes on without the gap"
+            )
+            time = frame.pts * frame.time_base
+        self._due = time + Fraction(frame.samples, frame.sample_rate)
 
     def _push_silence(self) -> None:
         """Push the sound's end through the filters, which otherwise keep it."""

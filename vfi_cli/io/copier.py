@@ -27,6 +27,8 @@ _COVER_NAMES = {"mjpeg": ("jpg", "image/jpeg")}
 
 
 class Converter(Protocol):
+    warnings: list[str]
+
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None: ...
     def convert(self, packet: Packet) -> list[Packet]: ...
     def flush(self) -> list[Packet]: ...
@@ -184,6 +186,8 @@ class StreamCopier:
                 result += self._count(index, converter.flush())
             except av.error.FFmpegError as error:
                 self._warn(self._items[index], None, error)
+            label = self._items[index].label
+            self.report.warnings += [f"{label}: {text}" for text in converter.warnings]
         return result
 
     def packets(self) -> Iterator[tuple[int, Packet]]:

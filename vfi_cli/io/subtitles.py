@@ -24,6 +24,7 @@ class SubtitleConverter:
         self._context = template.codec_context
         self._context.open(strict=False)
         self._order = 0
+        self.warnings: list[str] = []
 
     def add_to(self, mux: OutputMux, *, tags: dict[str, str], disposition: int) -> None:
         """Make the output stream, under the input stream's index."""
