@@ -190,9 +190,15 @@ def pick_dtype(
 
 
 def _fast_bfloat16() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 (AMX)."""
-    check = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(check is not None and check() and torch.backends.mkldnn.is_available())
+    """Whether this CPU multiplies in bfloat16 itself: AMX, or AVX-512 with its BF16 extension.
+
+    Elsewhere bfloat16 is emulated and slower than float32. Measured with AVX-512 BF16 and without
+    AMX: convolutions 2 to 3 times as fast, a light RIFE 4.x as a whole 1.35 times.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
 
 
 class Interpolator:
