@@ -130,6 +130,8 @@ def test_configuration_is_read_and_overridden(tmp_path: Path) -> None:
         ('[data]\nclips = ["nowhere"]\n', "data.clips: there is no folder .*nowhere"),
         ("", "data.clips is empty"),
         (SYNTHETIC.replace("64", "60"), r"phases\[0\].crop must be a multiple of 64"),
+        (SYNTHETIC + "crop_width = 65\n", r"phases\[0\].crop_width must be a multiple of 64"),
+        ("[model]\nsilent = 5\n" + SYNTHETIC, "model.silent must be less than"),
         (SYNTHETIC.replace("1.0", "2.0"), r"phases\[0\].synthetic must lie"),
         (SYNTHETIC + "until = 0.5\n", "phases must end at rising shares"),
         ("run = 3\n", "run must be a table"),
@@ -287,6 +289,22 @@ def test_initial_blocks_pass_their_input_on(tmp_path: Path) -> None:
         network(frames, torch.full((4, 1, 1, 1), 0.5))
     assert len(spread) == 5
     assert all(0.02 < value < 5 for value in spread)
+
+
+def test_silent_blocks_stay_without_effect(tmp_path: Path, pool: Pool) -> None:
+    config = tiny(tmp_path)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, silent=1))
+    trainer = Trainer(config, clips=None, pool=pool)
+    phase = dataclasses.replace(config.phases[0], crop_width=128)
+    batch = trainer.draw(0, phase)
+    assert batch.middle.shape == (2, 3, 64, 128)
+    for _ in range(3):
+        trainer.train_step([batch], phase)
+    frames = torch.stack((batch.frame0, batch.frame1), 1)
+    with torch.no_grad():
+        stages = trainer.network.stages(frames, batch.t)[1]
+    assert not bool(stages[0].flow.any())
+    assert bool(stages[1].flow.any())
 
 
 def test_exported_weights_load_and_give_the_same_picture(tmp_path: Path, pool: Pool) -> None:

@@ -22,8 +22,9 @@ def prepare(config: Config, report=print):  # type: ignore[no-untyped-def]
     if data.clips:
         folders = [config.path(name) for name in data.clips]
         files = cache_clips(folders, cache, most=data.frames_per_clip, report=report)
-        largest = max(phase.crop for phase in config.phases)
-        clips = Clips(files, largest, largest)
+        height = max(phase.crop for phase in config.phases)
+        width = max(phase.crop_width or phase.crop for phase in config.phases)
+        clips = Clips(files, height, width)
     if data.textures:
         folder = cache_scenes(
             [config.path(name) for name in data.textures],

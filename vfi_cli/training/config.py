@@ -22,9 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a RIFE 4.25 of any widths, coarse to fine."""
+    """The network: a RIFE 4.25 of any widths, coarse to fine.
+
+    ``silent``: how many of the coarsest blocks stay without effect. A block that was trained on
+    crops of which it sees two by two pixels says nonsense of a whole picture.
+    """
 
     widths: tuple[int, ...] = (192, 128, 96, 48, 24)
+    silent: int = 0
     seed: int = 0
 
 
@@ -49,6 +54,7 @@ class DataConfig:
 class PhaseConfig:
     """One part of the run. ``until`` is the share of all steps at which it ends; ``blocks`` how
     many of the network's blocks take part; ``synthetic`` the share of rendered samples;
+    ``crop`` the samples' height and, where ``crop_width`` is 0, width;
     ``largest`` the mean motion, in pixels, above which a rendered sample is drawn anew;
     ``shifted`` the share of rendered samples that are one picture moved as a whole."""
 
@@ -56,6 +62,7 @@ class PhaseConfig:
     blocks: int = 5
     synthetic: float = 0.3
     crop: int = 192
+    crop_width: int = 0
     batch: int = 8
     largest: float = 40.0
     shifted: float = 0.0
@@ -199,6 +206,8 @@ def _check(config: Config, where: str) -> None:
             )
         if phase.crop % 64 or phase.crop <= 0:
             raise UsageError(f"{where}: {name}.crop must be a multiple of 64")
+        if phase.crop_width % 64 or phase.crop_width < 0:
+            raise UsageError(f"{where}: {name}.crop_width must be a multiple of 64, or 0")
         if phase.batch < 1:
             raise UsageError(f"{where}: {name}.batch must be at least 1")
     ends = [phase.until for phase in config.phases]
@@ -206,6 +215,8 @@ def _check(config: Config, where: str) -> None:
         raise UsageError(f"{where}: phases must end at rising shares, the last until = 1.0")
     if config.optim.lr <= 0 or config.run.steps < 1 or config.optim.accumulate < 1:
         raise UsageError(f"{where}: optim.lr, optim.accumulate and run.steps must be positive")
+    if not 0 <= config.model.silent < len(config.model.widths):
+        raise UsageError(f"{where}: model.silent must be less than the number of blocks")
     if len(config.model.widths) not in (4, 5) or min(config.model.widths) < 2:
         raise UsageError(f"{where}: model.widths must be four or five numbers")
     for key in ("clips", "textures"):

@@ -147,8 +147,12 @@ class Pool:
             chunk = int(np.searchsorted(self.starts, n, side="right")) - 1
             frames, flow, t = self.chunks[chunk]
             i = n - self.starts[chunk]
-            zoom = (1.0, 2.0, float(rng.uniform(1, 2)))[rng.integers(3)]
-            h, w = round(height / zoom), round(width / zoom)
+            # Never less than what makes the crop fit.
+            least = max(1.0, height / frames.shape[3], width / frames.shape[4])
+            zoom = (least, max(least, 2.0), float(rng.uniform(least, max(least, 2.0))))[
+                rng.integers(3)
+            ]
+            h, w = int(height / zoom), int(width / zoom)
             y = int(rng.integers(frames.shape[3] - h + 1))
             x = int(rng.integers(frames.shape[4] - w + 1))
             crop = (slice(None), slice(y, y + h), slice(x, x + w))
@@ -176,7 +180,8 @@ class Pool:
         before, after = ((1, 1), (1, 1), (1, 2), (2, 1), (1, 3), (3, 1))[rng.integers(6)]
         reach = most // max(before, after)
         dx, dy = (int(rng.integers(-reach, reach + 1)) for _ in range(2))
-        zoom = int(rng.integers(1, 3))
+        room = min(picture.shape[1] / height, picture.shape[2] / width)
+        zoom = int(rng.integers(1, 3)) if room > 1.2 else 2
         h, w = height // zoom, width // zoom
         y = int(rng.integers(most, picture.shape[1] - h - most + 1))
         x = int(rng.integers(most, picture.shape[2] - w - most + 1))

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from vfi_cli.errors import InputError, UsageError, VfiError
 from vfi_cli.models.rife4 import SCALES, IFNet, Spec
@@ -32,6 +32,13 @@ Report = Callable[[str], None]
 
 class DivergedError(VfiError):
     """The gradients stayed without finite values; the last good checkpoint is kept."""
+
+
+def silence(block: nn.Module) -> None:
+    """Makes a block put out zeros, whatever it sees, and keeps it so."""
+    for weight in block.get_submodule("lastconv").parameters():
+        nn.init.zeros_(weight)
+    block.requires_grad_(False)
 
 
 class Trainer:
@@ -58,6 +65,8 @@ class Trainer:
         widths = config.model.widths
         self.network = IFNet(Spec(widths=widths, scales=SCALES[len(widths)]))
         initialise(self.network)
+        for i in range(config.model.silent):
+            silence(self.network.get_submodule(f"block{i}"))
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
@@ -100,7 +109,7 @@ class Trainer:
             synthetic=phase.synthetic,
             batch=phase.batch,
             height=phase.crop,
-            width=phase.crop,
+            width=phase.crop_width or phase.crop,
             largest=phase.largest,
             shifted=phase.shifted,
         )
