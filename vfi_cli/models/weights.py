@@ -13,7 +13,11 @@ The manifest (``manifest.toml`` in the folder of the weights that ship) reads::
     aliases = ["lite"]
     any_timestep = true             # false: only t = 1/2, whatever the architecture could do
     url = "https://…"               # where its authors publish it
+    page = "https://…"              # where a person finds it
     member = "train_log/flownet.pkl"  # the file inside, where the url gives an archive
+    noncommercial = true            # pulling it asks for consent to the licence
+
+``published.toml`` beside it names in the same way what others published and does not ship.
 
 This module imports no torch, so that commands that only list models start quickly.
 """
@@ -26,12 +30,13 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from vfi_cli.errors import ModelError
+from vfi_cli.models.record import read_record
 
 SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt")
 #: Models that need no weights, and what ``vfi models list`` says of them.
@@ -48,6 +53,7 @@ _FIELDS = {
     "aliases": list,
     "any_timestep": bool,
     "url": str,
+    "page": str,
     "member": str,
     "size": int,
     "noncommercial": bool,
@@ -67,6 +73,7 @@ class ManifestEntry:
     aliases: tuple[str, ...] = ()
     any_timestep: bool | None = None
     url: str | None = None
+    page: str | None = None
     member: str | None = None
     size: int | None = None
     noncommercial: bool = False
@@ -125,11 +132,19 @@ def cache_dir() -> Path:
 
 
 def read_manifest(folder: Path | None = None) -> Manifest:
-    """The manifest in ``folder``, by default in ``weights_dir()``; empty where there is none."""
+    """What ships and what others published, from ``folder``, by default ``weights_dir()``.
+
+    Empty where there is no such folder.
+    """
     folder = folder or weights_dir()
     if folder is None:
         return Manifest()
-    return _parse_manifest(folder / "manifest.toml")
+    ships = _parse_manifest(folder / "manifest.toml")
+    published = _parse_manifest(folder / "published.toml")
+    for name, entry in published.entries.items():
+        if any(ships.find(known) is not None for known in (name, *entry.aliases)):
+            raise ModelError(f"{folder / 'published.toml'}: models.{name} is in manifest.toml too")
+    return Manifest(ships.default, {**ships.entries, **published.entries})
 
 
 @cache
@@ -164,9 +179,9 @@ def _entry(path: Path, name: str, given: Any) -> ManifestEntry:
 def available() -> list[str]:
     """Names that :func:`locate` finds files for, and the models that need none."""
     manifest = read_manifest()
-    names = [name for name, entry in manifest.entries.items() if _find_file(entry.file)]
+    names = [name for name, entry in manifest.entries.items() if find_file(entry.file)]
     listed = {entry.file for entry in manifest.entries.values()}
-    names += [path.stem for path in _cached_files() if path.name not in listed]
+    names += [path.stem for path in cached_files() if path.name not in listed]
     return list(dict.fromkeys([*names, *WITHOUT_WEIGHTS]))
 
 
@@ -184,20 +199,23 @@ def locate(name_or_file: str) -> Located:
         name = manifest.default
     entry = manifest.find(name)
     if entry is not None:
-        path = _find_file(entry.file)
+        path = find_file(entry.file)
         if path is None:
             raise ModelError(
                 f"the weights of {entry.name} are not on this machine; "
                 f"put its {entry.file} into {cache_dir()}"
+                + (f", or: vfi models pull {entry.name}" if entry.url or entry.page else "")
             )
-        return Located(entry.name, path, entry)
-    for path in _cached_files():
+        return Located(entry.name, path, _with_record(entry, path))
+    for path in cached_files():
         if plain_name(path.stem) == plain_name(name) or path.name == name:
             return Located(path.stem, path, None)
     path = Path(name).expanduser()
     if path.is_file():
         known = next((known for known in manifest.entries.values() if _is(known.file, path)), None)
-        return Located(known.name if known else path.stem, path, known)
+        if known is not None:
+            return Located(known.name, path, _with_record(known, path))
+        return Located(path.stem, path, None)
     if path.is_dir():
         raise ModelError(f"{name}: is a folder; name the file of weights inside it")
     if path.suffix in SUFFIXES or len(path.parts) > 1:
@@ -205,20 +223,30 @@ def locate(name_or_file: str) -> Located:
     raise ModelError(_unknown(name, manifest))
 
 
+def _with_record(entry: ManifestEntry, path: Path) -> ManifestEntry:
+    """The entry with the SHA-256 that the file had when it was pulled, where none is published."""
+    if entry.sha256 is not None or path.parent.resolve() != cache_dir().resolve():
+        return entry
+    pulled = read_record(path.parent).get(path.name)
+    return entry if pulled is None else replace(entry, sha256=pulled.sha256)
+
+
 def _is(file: str, path: Path) -> bool:
     """Whether a path is the manifest's own file, and not another one that is called the same."""
-    found = _find_file(file)
+    found = find_file(file)
     return found is not None and found.resolve() == path.resolve()
 
 
-def _find_file(file: str) -> Path | None:
+def find_file(file: str) -> Path | None:
+    """A file by its name: of those that ship, else of the cache folder."""
     for folder in (weights_dir(), cache_dir()):
         if folder is not None and (folder / file).is_file():
             return folder / file
     return None
 
 
-def _cached_files() -> list[Path]:
+def cached_files() -> list[Path]:
+    """The files of weights in the cache folder, by name."""
     try:
         return sorted(path for path in cache_dir().iterdir() if path.suffix in SUFFIXES)
     except OSError:
