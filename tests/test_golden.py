@@ -25,9 +25,10 @@ TAIL_LIMIT = 2e-3  # for 99.9 % of the samples
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _two_threads():
+def _one_thread():
+    """The pictures are small: threads would wait for each other longer than they work."""
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
