@@ -64,7 +64,7 @@ class Registry:
 
 
 #: Modules of this package that have an ``ARCHITECTURES`` tuple, in the order of detection.
-FAMILIES: tuple[str, ...] = ("rife", "rife4", "ifrnet", "rrin", "scopeflow", "eqvi")
+FAMILIES: tuple[str, ...] = ("rife", "lite", "rife4", "ifrnet", "rrin", "scopeflow", "eqvi")
 
 
 @cache

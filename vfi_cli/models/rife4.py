@@ -181,7 +181,7 @@ def _sample(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     return F.grid_sample(x.float(), grid, "bilinear", "border", align_corners=True)
 
 
-class _Estimate:
+class MotionEstimate:
     """Flow and mask so far: the sum of what each block put out at its own resolution."""
 
     def __init__(self, spec: Spec, height: int, width: int) -> None:
@@ -301,7 +301,7 @@ class IFNet(Network):
         *,
         stages: list[Stage] | None = None,
         depth: int | None = None,
-    ) -> _Estimate:
+    ) -> MotionEstimate:
         """Flow and mask after ``depth`` blocks; what the blocks had so far goes to ``stages``."""
         batch = timestep.shape[0]
         sides = (
@@ -309,7 +309,7 @@ class IFNet(Network):
             self._side(frames[:, 1], 1, memo).expand(batch, -1, -1, -1),
         )
         scales = [own / scale for own in self.spec.scales[:depth]]
-        found = _Estimate(self.spec, *frames.shape[-2:])
+        found = MotionEstimate(self.spec, *frames.shape[-2:])
         for i in range(len(scales)):
             s = scales[i]
             block: nn.Module = getattr(self, f"block{i}")
@@ -318,7 +318,7 @@ class IFNet(Network):
             if i == 1 and self.spec.body == "prelu" and _is_large(raw, s):
                 # 4.0 starts again at half the resolution where the first correction is large.
                 scales = [2 * own for own in scales]
-                found = _Estimate(self.spec, *frames.shape[-2:])
+                found = MotionEstimate(self.spec, *frames.shape[-2:])
                 first = self._inputs(sides, timestep, scales[0], found)
                 found.add(self._look(self.get_submodule("block0"), *first), 2 * scales[0])
                 inputs = self._inputs(sides, timestep, scales[i], found)
@@ -339,7 +339,7 @@ class IFNet(Network):
         sides: tuple[Tensor, Tensor],
         timestep: Tensor,
         s: float,
-        found: _Estimate,
+        found: MotionEstimate,
         stages: list[Stage] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
         """Both frames (with features) as warped so far, t, and the estimate, reduced by ``s``."""
@@ -366,7 +366,7 @@ class IFNet(Network):
         self,
         side0: Tensor,
         side1: Tensor,
-        found: _Estimate,
+        found: MotionEstimate,
         s: int,
         stages: list[Stage] | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -393,7 +393,7 @@ class IFNet(Network):
             parts += [a[:, 3:], b[:, 3:]]
         return block(torch.cat([*parts, time, *rest], 1))
 
-    def _blend(self, frames: Tensor, found: _Estimate) -> Tensor:
+    def _blend(self, frames: Tensor, found: MotionEstimate, timestep: Tensor) -> Tensor:
         batch = found.flow().shape[0]
         warped0 = warp(frames[:, 0].expand(batch, -1, -1, -1), found.flow()[:, :2])
         warped1 = warp(frames[:, 1].expand(batch, -1, -1, -1), found.flow()[:, 2:])
@@ -408,7 +408,8 @@ class IFNet(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
-        return self._blend(frames, self._estimate(frames, timestep, scale, ensemble, memo))
+        found = self._estimate(frames, timestep, scale, ensemble, memo)
+        return self._blend(frames, found, timestep)
 
     def motion(
         self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None
@@ -424,7 +425,7 @@ class IFNet(Network):
         stages: list[Stage] = []
         found = self._estimate(frames, timestep, 1.0, stages=stages, depth=depth)
         stages.append(_everywhere(found.flow()))
-        return self._blend(frames, found), stages
+        return self._blend(frames, found, timestep), stages
 
 
 def _everywhere(flow: Tensor) -> Stage:
@@ -438,7 +439,7 @@ def _is_large(raw: Tensor, s: float) -> bool:
     return bool((flow[:, :2].abs().amax() > 32) & (flow[:, 2:].abs().amax() > 32))
 
 
-def _spec(state: StateDict) -> Spec:
+def read_spec(state: StateDict) -> Spec:
     """Reads the hyperparameters off keys and shapes; KeyError where it is another family's."""
     widths: list[int] = []
     while (key := f"block{len(widths)}.conv0.1.0.weight") in state:
@@ -478,7 +479,7 @@ def _spec(state: StateDict) -> Spec:
 
 def _matches(state: StateDict, expected: Spec, any_width: bool) -> bool:
     try:
-        found = _spec(state)
+        found = read_spec(state)
     except (KeyError, IndexError, ZeroDivisionError):
         return False
     return (replace(found, widths=expected.widths) if any_width else found) == expected
@@ -490,7 +491,7 @@ def _architecture(
     return Architecture(
         name=name,
         matches=lambda state: _matches(state, spec, any_width),
-        build=lambda state: IFNet(_spec(state)),
+        build=lambda state: IFNet(read_spec(state)),
         prototype=lambda: IFNet(spec),
         description=description,
         licence="MIT",

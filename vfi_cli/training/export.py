@@ -8,13 +8,15 @@ import torch
 from safetensors.torch import save_file
 
 from vfi_cli.errors import InputError, ModelError
+from vfi_cli.models import lite
 from vfi_cli.models.checkpoint import identify, sha256_of
 from vfi_cli.models.registry import registry
 
 
 def export(checkpoint: Path, target: Path) -> str:
     """Writes the averaged weights in half precision, under the published key names, and returns
-    what the manifest has to say of them: architecture, size and SHA-256.
+    what the manifest has to say of them: architecture, size and SHA-256. A network of RIFE 4.25's
+    kind becomes a vfi-lite, which blends where the motion explains nothing.
 
     Raises InputError where ``checkpoint`` is none, ModelError where a weight does not fit
     into half precision or no architecture is told from keys and shapes.
@@ -29,9 +31,11 @@ def export(checkpoint: Path, target: Path) -> str:
     for name, value in half.items():
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"{checkpoint}: {name} does not fit into half precision")
-    _, architecture = identify(
-        {name: value.float() for name, value in half.items()}, registry(), path=checkpoint
-    )
+    full = {name: value.float() for name, value in half.items()}
+    _, architecture = identify(full, registry(), path=checkpoint)
+    if architecture.name == "rife-v4.25":
+        half[lite.KEY] = torch.tensor(lite.TRUST, dtype=torch.float16)
+        _, architecture = identify({**full, lite.KEY: half[lite.KEY]}, registry(), path=checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_file(half, target)
     target.chmod(0o644)

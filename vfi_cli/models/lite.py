@@ -1,0 +1,87 @@
+"""The network that vfi trains itself: RIFE 4.25's motion, trusted where it explains the frames.
+
+A light network moves what stands still and invents motion where there is no texture; plain
+blending is better there. So the frame is blended, locally, in the measure in which motion fails
+to make the two source frames agree better than they do as they are. With the mean disagreement
+s of the frames and f of the warped frames around a pixel, the share of the blend is
+
+    (f + e)^p / ((f + e)^p + (s + e)^p),
+
+and 1 where the frames differ by no more than noise. The checkpoint holds the four numbers under
+the key ``trust``; without it the file is a RIFE 4.25.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vfi_cli.models.blocks import warp
+from vfi_cli.models.registry import Architecture, StateDict
+from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
+from vfi_cli.models.rife4 import IFNet, MotionEstimate, Spec, read_spec
+
+KEY = "trust"
+
+#: p; e; the difference up to which frames are equal but for noise, and the one from which they
+#: surely are not. Differences in 8-bit code values.
+TRUST = (3.0, 1.0, 4.0, 12.0)
+
+#: Disagreement is measured in cells of 8 × 8 pixels, and smoothed over 3 × 3 of them.
+_CELL = 8
+_CELLS = 3
+
+
+class LiteNet(IFNet):
+    """RIFE 4.25 of any widths, with blending where its motion explains nothing."""
+
+    trust: Tensor
+
+    def __init__(self, spec: Spec | None = None) -> None:
+        super().__init__(spec)
+        self.register_buffer(KEY, torch.tensor(TRUST))
+
+    def _blend(self, frames: Tensor, found: MotionEstimate, timestep: Tensor) -> Tensor:
+        flow = found.flow()
+        frame0, frame1 = (frames[:, i].expand(len(flow), -1, -1, -1) for i in (0, 1))
+        warped0, warped1 = warp(frame0, flow[:, :2]), warp(frame1, flow[:, 2:])
+        moved = torch.lerp(warped1, warped0, torch.sigmoid(found.mask()))
+        still = torch.lerp(frame0, frame1, timestep.to(frame0.dtype))
+        share = self._share(frame0, frame1, warped0, warped1)
+        return torch.lerp(moved, still, share)
+
+    def _share(self, frame0: Tensor, frame1: Tensor, warped0: Tensor, warped1: Tensor) -> Tensor:
+        """How much of the blend to take, (B, 1, H, W) in [0, 1]."""
+        power, floor, low, high = self.trust.float()
+        size = frame0.shape[-2:]
+        apart = (frame0 - frame1).abs().mean(1, keepdim=True) * 255
+        missed = (warped0 - warped1).abs().mean(1, keepdim=True) * 255
+        s, f = ((_around(x) + floor) ** power for x in (apart, missed))
+        largest = F.max_pool2d(F.avg_pool2d(apart, 2), _CELL // 2)
+        equal = ((high - largest) / (high - low)).clamp(0, 1)
+        share = torch.maximum(f / (f + s), equal)
+        return F.interpolate(share, size=size, mode="bilinear", align_corners=False)
+
+
+def _around(x: Tensor) -> Tensor:
+    return F.avg_pool2d(F.avg_pool2d(x, _CELL), _CELLS, 1, _CELLS // 2, count_include_pad=False)
+
+
+def _without_trust(state: StateDict) -> StateDict:
+    return {key: value for key, value in state.items() if key != KEY}
+
+
+_plain = next(known for known in RIFE4 if known.name == "rife-v4.25")
+
+ARCHITECTURES = (
+    Architecture(
+        name="vfi-lite",
+        matches=lambda state: KEY in state and _plain.matches(_without_trust(state)),
+        build=lambda state: LiteNet(read_spec(_without_trust(state))),
+        prototype=LiteNet,
+        description="vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
+        licence="MIT",
+        training_only=_plain.training_only,
+    ),
+)
