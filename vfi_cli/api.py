@@ -271,7 +271,7 @@ def _finish(
         stream_plan=plan.streams,
         until=plan.grid.time(frames) if cut_short else None,
     )
-    verify(
+    checked = verify(
         temporary,
         frames=frames,
         grid_fps=plan.grid.fps,
@@ -281,7 +281,7 @@ def _finish(
     )
     work.announce_publication()
     publish(temporary, target, overwrite)
-    return joined.warnings
+    return (*joined.warnings, *checked.warnings)
 
 
 def _why(results: list[SegmentResult]) -> str:

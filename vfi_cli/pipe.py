@@ -221,7 +221,7 @@ class _Run:
             assert self._copier is not None
             assert self.streams is not None
             try:
-                verify(
+                checked = verify(
                     self._temporary,
                     frames=counts.frames,
                     grid_fps=self.grid.fps,
@@ -230,6 +230,7 @@ class _Run:
                     report=JoinReport(self._copier.report.sent, (), ()),
                 )
                 publish(self._temporary, target, overwrite)
+                warnings += checked.warnings
             finally:
                 self._temporary.unlink(missing_ok=True)
         return warnings
@@ -259,6 +260,8 @@ class _Muxed:
                 sample_aspect_ratio=info.sample_aspect_ratio,
                 tags=dict(streams.video_tags),
                 disposition=streams.video_disposition,
+                display_matrix=streams.display_matrix,
+                hdr=info.hdr,
             )
 
         try:
