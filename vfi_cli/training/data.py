@@ -85,7 +85,7 @@ class Clips:
                 b = clip[i1, y : y + height : 8, x : x + width : 8].astype(np.int16)
                 moved.append(float(np.abs(a - b).mean()))
             best = int(np.argmax(moved)) if rng.random() < 0.5 else 0
-            if moved[best] < 0.8 and attempt < 19 and rng.random() < 0.85:
+            if moved[best] < 0.8 and attempt < 19 and rng.random() < 0.5:
                 continue
             if moved[best] > 60 and attempt < 19:
                 continue
@@ -180,6 +180,8 @@ class Pool:
         before, after = ((1, 1), (1, 1), (1, 2), (2, 1), (1, 3), (3, 1))[rng.integers(6)]
         reach = most // max(before, after)
         dx, dy = (int(rng.integers(-reach, reach + 1)) for _ in range(2))
+        if rng.random() < 0.25:
+            dx = dy = 0  # what stands still must stay as it is
         room = min(picture.shape[1] / height, picture.shape[2] / width)
         zoom = int(rng.integers(1, 3)) if room > 1.2 else 2
         h, w = height // zoom, width // zoom
