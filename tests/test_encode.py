@@ -442,3 +442,20 @@ def test_a_frame_of_another_size_is_refused(clip, tmp_path):
         with pytest.raises(ValueError, match="32×32"):
             writer.write(next(iter(frames(clip.layout, 32, 32))))
         writer.write(next(iter(frames(clip.layout))))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48), (48, 32), (64, 16)])
+def test_x265_survives_narrow_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Its CU tree corrupts memory there; the encoder must be told to leave it out."""
+    info = probe(write_clip(tmp_path / "in.mkv", frames=40, codec="ffv1", size=size))
+    config = choose_encoder(EncoderOptions("hevc"), info, ".mkv")
+    assert ("cutree=0" in config.options["x265-params"]) == (size[0] < 64)
+    with (
+        FrameReader(info) as reader,
+        VideoWriter(
+            tmp_path / "out.nut", config, fps=Fraction(25), width=size[0], height=size[1]
+        ) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame)
+    assert len(probe(tmp_path / "out.nut").pts) == 40

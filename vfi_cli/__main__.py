@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-#: For the OpenMP that torch brings. Its threads would spin between two operations, and take the
-#: cores from decoding and encoding, which run at the same time.
-THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+#: Threads of torch's OpenMP would spin between two operations, and those of NumPy's OpenBLAS are
+#: not worth their start for our small matrices. Both would take the cores from decoding and
+#: encoding, which run at the same time.
+THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

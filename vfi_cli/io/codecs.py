@@ -195,6 +195,10 @@ def _encoder(name: str) -> Codec:
     )
 
 
+#: x265's CU tree writes beyond its buffers where the picture is 48 pixels wide or less.
+_X265_NARROW = 64
+
+
 def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> EncoderConfig:
     """An encoder for a source and an output suffix (".mkv", or "-" for a pipe).
 
@@ -223,6 +227,8 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
     settings = settings_of(options, codec, family, name)
     settings |= profile_of(name, form.layout)
     add_hdr(settings, notes, codec.name, info.hdr)
+    if codec.name == "libx265" and info.width < _X265_NARROW:
+        settings["x265-params"] = f"{settings.get('x265-params', '')}:cutree=0".lstrip(":")
     if muxer == "avi":
         without_reordering(settings, codec.name)
     return EncoderConfig(
