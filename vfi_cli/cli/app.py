@@ -19,7 +19,10 @@ from vfi_cli import errors
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """Where a command lives. Its module may define ``EXAMPLES``, shown below its options."""
+    """Where a command lives. Its module may define ``EXAMPLES``, shown below its options.
+
+    A module with ``SUBCOMMANDS`` (name, function, examples) is a group of commands.
+    """
 
     name: str
     module: str
@@ -40,6 +43,12 @@ COMMANDS: tuple[CommandEntry, ...] = (
     ),
     CommandEntry(
         "video", "vfi_cli.cli.video", "video", "Make a video from the numbered images of a folder."
+    ),
+    CommandEntry(
+        "models",
+        "vfi_cli.cli.models",
+        "models",
+        "List models, fetch them, and look into their files.",
     ),
     CommandEntry(
         "doctor",
@@ -105,11 +114,14 @@ def load(name: str) -> Any:
     module = importlib.import_module(entry.module)
     function: Callable[..., Any] = getattr(module, entry.function)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=SETTINGS)
-    single.command(
-        entry.name,
-        epilog=getattr(module, "EXAMPLES", None),
-        no_args_is_help=False,
-    )(function)
+    examples = getattr(module, "EXAMPLES", None)
+    subcommands = getattr(module, "SUBCOMMANDS", ())
+    if subcommands:
+        single.callback(epilog=examples)(function)
+        for called, subcommand, epilog in subcommands:
+            single.command(called, epilog=epilog)(subcommand)
+    else:
+        single.command(entry.name, epilog=examples, no_args_is_help=False)(function)
     command = typer.main.get_command(single)
     command.no_args_is_help = entry.help_without_arguments
     return command

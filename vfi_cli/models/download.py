@@ -122,6 +122,9 @@ def download(
     if part.size == 0:
         part.reset()
         raise ModelError(f"{url}: the server sends an empty file")
+    if is_web_page(part.path):
+        part.reset()
+        raise _page_error(url)
     digest = sha256_of(part.path)
     if size is not None and part.size != size:
         wrong = f"{part.size} bytes, not {size}"
@@ -136,14 +139,14 @@ def download(
 def _until_whole(
     url: str, part: _Part, size: int | None, policy: Policy, progress: ProgressCallback | None
 ) -> None:
-    idle = 0
+    idle, furthest = 0, part.size
     for number in range(1, policy.most_attempts + 1):
-        before = part.size
         try:
             _attempt(url, part, size, policy, progress)
             return
         except _TransientError as error:
-            idle = 0 if part.size > before else idle + 1
+            idle = 0 if part.size > furthest else idle + 1
+            furthest = max(furthest, part.size)
             if idle >= policy.attempts or number == policy.most_attempts:
                 kept = f"; {part.size} bytes are kept, and the next pull goes on from there"
                 raise ModelError(f"{url}: {error}{kept if part.resumable else ''}") from None
@@ -162,7 +165,8 @@ def _attempt(
     if part.size:
         headers |= {"Range": f"bytes={part.size}-", "If-Range": part.validator or ""}
     with _open(url, headers, policy, part) as response:
-        _refuse_page(url, response.headers.get_content_type() == "text/html")
+        if response.headers.get_content_type() == "text/html":
+            raise _page_error(url)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise ModelError(f"{url}: comes in an encoding that was not asked for")
         total = part.begin(response)
@@ -189,8 +193,6 @@ def _receive(
                 raise _TransientError(_connection(error, policy, part)) from None
             if not chunk:
                 break
-            if part.size == 0:
-                _refuse_page(url, PAGE.match(chunk) is not None)
             if part.size + len(chunk) > policy.largest:
                 part.reset()
                 raise ModelError(f"{url}: is larger than {policy.largest} bytes; not downloaded")
@@ -204,9 +206,8 @@ def _receive(
                 progress(part.size, part.total)
 
 
-def _refuse_page(url: str, is_page: bool) -> None:
-    if is_page:
-        raise WebPageError(f"{urlsplit(url).hostname} answers with a web page in place of the file")
+def _page_error(url: str) -> WebPageError:
+    return WebPageError(f"{urlsplit(url).hostname} answers with a web page in place of the file")
 
 
 def _check_room(url: str, wanted: int, folder: Path, policy: Policy) -> None:
@@ -284,7 +285,11 @@ class _Redirects(request.HTTPRedirectHandler):
         newurl: str,
     ) -> request.Request | None:
         there = urlsplit(newurl)
+        if there.scheme not in ("http", "https"):
+            fp.close()
+            raise ModelError(f"{req.full_url}: the server leads to {newurl}, which is no web page")
         if there.scheme != "https" and urlsplit(req.full_url).scheme == "https":
+            fp.close()
             raise ModelError(f"{req.full_url}: the server leads out of https, to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
