@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator
 from vfi_cli.models.blocks import warp
 from vfi_cli.models.checkpoint import identify
@@ -236,3 +237,29 @@ def test_training_stages_lead_to_the_picture() -> None:
     first = stages[0]
     torch.testing.assert_close(early.flow[..., first.ys, :][..., first.xs], first.flow)
     assert not torch.allclose(full, early.flow)
+
+
+@pytest.mark.parametrize("size", [(96, 160), (360, 640)])
+def test_default_weights_follow_motion_and_leave_still_pictures_alone(
+    size: tuple[int, int],
+) -> None:
+    """On sizes well below and above those of its training crops."""
+    model = load_model("default", device="cpu", dtype="float32")
+    height, width = size
+    coarse = torch.rand((1, 3, height // 9, width // 9), generator=torch.Generator().manual_seed(3))
+    picture = F.interpolate(coarse, size=(height + 8, width + 8), mode="bicubic").clamp(0, 1)
+    first, middle, last = (
+        picture[..., 4 + y : 4 + y + height, 4 + x : 4 + x + width]
+        for y, x in ((-1, -3), (0, 0), (1, 3))
+    )
+
+    def psnr(made: Tensor) -> float:
+        return float(-10 * torch.log10((made - middle).square().mean()))
+
+    moved = psnr(model.interpolate(torch.stack((first, last), 1), 0.5))
+    blended = psnr((first + last) / 2)
+    assert moved > blended + 5
+    still = psnr(model.interpolate(torch.stack((middle, middle), 1), 0.5))
+    assert still > 38
+    quarter = psnr(model.interpolate(torch.stack((first, last), 1), 0.1))
+    assert quarter < moved - 3  # at another time another picture
