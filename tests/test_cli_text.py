@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from vfi_cli.cli import messages
-from vfi_cli.cli.options import parse_device, parse_size, parse_time, scale_value
+from vfi_cli.cli.options import (
+    parse_device,
+    parse_size,
+    parse_time,
+    parse_views,
+    scale_value,
+    with_tta_value,
+)
 from vfi_cli.cli.progress import LOG_INTERVAL, Progress
 from vfi_cli.errors import UsageError
 
@@ -63,6 +70,31 @@ def test_devices_and_scales() -> None:
             parse_device(text)
     assert scale_value("auto") is None
     assert scale_value("0.25") == 0.25
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("a --tta b", "a --tta=flip b"),
+        ("a --tta", "a --tta=flip"),
+        ("--tta --quiet a", "--tta=flip --quiet a"),
+        ("--tta reverse,rotate a", "--tta reverse,rotate a"),
+        ("--tta=rotate a", "--tta=rotate a"),
+        ("--tta flip,mirror a", "--tta flip,mirror a"),
+        ("a -- --tta", "a -- --tta"),
+        ("a", "a"),
+    ],
+)
+def test_tta_stands_alone_or_before_names(given: str, read: str) -> None:
+    assert with_tta_value(given.split()) == read.split()
+
+
+def test_views() -> None:
+    assert parse_views("flip") == ("flip",)
+    assert parse_views("multiscale, rotate,rotate") == ("rotate", "multiscale")
+    for text in ("", "flip,", "flip,mirror"):
+        with pytest.raises(UsageError, match="is not a view; choose among flip, rotate"):
+            parse_views(text)
 
 
 def test_numbers_for_people() -> None:

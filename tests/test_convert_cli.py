@@ -307,3 +307,29 @@ def test_numbers_survive_a_batch_into_a_folder(tmp_path: Path, vfi: Vfi) -> None
         with FrameReader(probe(path)) as reader:
             numbers = [read_number(frame.planes[0]) for frame in reader]
         assert numbers[::2] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("asked", "views"),
+    [
+        ([], []),
+        (["--tta"], ["flip"]),
+        (["--tta", "rotate,flip"], ["flip", "rotate"]),
+        (["--tta=reverse"], ["reverse"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["convert", "slowmo"])
+def test_tta_takes_names_and_stands_alone(
+    vfi: Vfi, tmp_path: Path, command: str, asked: list[str], views: list[str]
+) -> None:
+    clip = write_clip(tmp_path / "in.mkv", frames=2, codec="ffv1", size=(16, 16))
+    rest = ["--factor", 2, "--model", "blend", "--dry-run", "--json", "-q"]
+    result = vfi(command, *asked, clip, *rest)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["settings"]["tta"] == views
+
+
+def test_an_unknown_view_is_refused(vfi: Vfi, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mkv", frames=2, codec="ffv1", size=(16, 16))
+    result = vfi("convert", clip, "--factor", 2, "--tta", "flip,mirror")
+    refused(result, 2, "'mirror' is not a view", "rotate")

@@ -331,3 +331,31 @@ def test_bfloat16_stays_near_float32(name: str) -> None:
     half = Interpolator(NETWORKS[name](), name=name, device="cpu", dtype="bfloat16")
     error = (half.interpolate(frames, 0.5) - exact).square().mean()
     assert float(-10 * torch.log10(error)) > 45  # dB
+
+
+class Fixed(Stamp):
+    """Has no resolution of flow to choose."""
+
+    has_scale = False
+
+
+def test_multiscale_halves_the_picture_where_flow_has_no_resolution() -> None:
+    model = Interpolator(Fixed(), name="fixed", device="cpu", dtype="float32")
+    frames = torch.linspace(0, 1, 45).view(1, 1, 1, 1, 45).expand(1, 2, 3, 31, 45).contiguous()
+    rows = torch.linspace(0, 1, 31).view(1, 1, 31, 1).expand(1, 1, 31, 45)
+    out = model.interpolate(frames, rows, tta="multiscale")
+    assert model.network.seen.shape[-2:] == (16, 32), "16×23, padded"
+    assert model.network.time.shape[-2:] == (16, 32)
+    assert model.network.scale == 1
+    torch.testing.assert_close(out, frames[:, 0], atol=0.01, rtol=0)  # a ramp survives halving
+    assert not torch.equal(out, frames[:, 0])
+
+
+def test_ensembles_have_one_order_and_the_command_line_knows_them() -> None:
+    from vfi_cli.cli.options import VIEWS
+    from vfi_cli.models.base import ENSEMBLES, ensemble_names
+
+    assert VIEWS == ENSEMBLES
+    assert ensemble_names(False) == ensemble_names(()) == ()
+    assert ensemble_names(True) == ("flip",)
+    assert ensemble_names("reverse, flip,reverse") == ensemble_names(["flip", "reverse"])

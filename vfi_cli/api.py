@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, partial
@@ -25,6 +25,7 @@ from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
 from vfi_cli.models import load_model
+from vfi_cli.models.base import ensemble_names
 from vfi_cli.native import ops
 from vfi_cli.plan import (
     Plan,
@@ -56,7 +57,8 @@ class ModelOptions:
     device: str = "auto"
     dtype: str = "auto"
     scale: float | None = None  # None: by the picture's size
-    tta: bool = False
+    #: True for the flipped view, or names out of models.base.ENSEMBLES, with commas or one by one
+    tta: bool | str | Iterable[str] = False
     ensemble: bool = False
 
 
@@ -206,7 +208,7 @@ def render_settings(
         dtype=str(interpolator.dtype).removeprefix("torch."),
         operators="native" if ops.available() else "reference",
         scale=automatic_scale(width, height) if scale is None else scale,
-        tta=options.model.tta,
+        tta=ensemble_names(options.model.tta),
         ensemble=options.model.ensemble,
         cuts=options.cuts,
         cuts_threshold=options.cuts_threshold,

@@ -57,7 +57,7 @@ class RenderSettings:
     dtype: str = "float32"
     operators: str = ""  # which build of the operators computed it
     scale: float = 1.0  # resolution at which motion is estimated
-    tta: bool = False
+    tta: tuple[str, ...] = ()  # names of the test-time ensembles
     ensemble: bool = False
     cuts: bool = True
     cuts_threshold: float | None = None  # None: the detector's default

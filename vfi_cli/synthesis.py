@@ -6,6 +6,7 @@ The only place where frames and models meet.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
@@ -46,7 +47,7 @@ class Synthesizer:
         interpolator: Interpolator,
         *,
         scale: float = 1.0,
-        tta: bool = False,
+        tta: bool | str | Iterable[str] = False,
         ensemble: bool = False,
     ) -> None:
         self._interpolator = interpolator

@@ -111,6 +111,8 @@ def load(name: str) -> Any:
     entry = next((entry for entry in COMMANDS if entry.name == name), None)
     if entry is None:
         raise KeyError(name)
+    from vfi_cli.cli.options import Command
+
     module = importlib.import_module(entry.module)
     function: Callable[..., Any] = getattr(module, entry.function)
     single = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=SETTINGS)
@@ -121,7 +123,7 @@ def load(name: str) -> Any:
         for called, subcommand, epilog in subcommands:
             single.command(called, epilog=epilog)(subcommand)
     else:
-        single.command(entry.name, epilog=examples, no_args_is_help=False)(function)
+        single.command(entry.name, cls=Command, epilog=examples, no_args_is_help=False)(function)
     command = typer.main.get_command(single)
     command.no_args_is_help = entry.help_without_arguments
     return command

@@ -98,7 +98,7 @@ def convert(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     scale: opt.ScaleOption = "auto",
-    tta: opt.Tta = False,
+    tta: opt.Tta = (),
     ensemble: opt.Ensemble = False,
     cuts: opt.Cuts = True,
     cuts_threshold: opt.CutsThreshold = None,

@@ -82,7 +82,7 @@ def frames(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
     scale: opt.ScaleOption = "auto",
-    tta: opt.Tta = False,
+    tta: opt.Tta = (),
     ensemble: opt.Ensemble = False,
     cuts: opt.Cuts = True,
     cuts_threshold: opt.CutsThreshold = None,

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from vfi_cli.errors import UsageError
 
@@ -26,6 +27,10 @@ _SIZE = re.compile(r"(\d+)[xX×](\d+)", re.ASCII)
 _DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?", re.ASCII)
 
 MAX_PIXELS_A_SIDE = 32768
+
+#: What --tta averages over; those of :data:`vfi_cli.models.base.ENSEMBLES`, which imports torch.
+VIEWS = ("flip", "rotate", "reverse", "multiscale")
+PLAIN_TTA = "flip"  # what --tta alone means
 
 
 def parse_time(text: str | Fraction) -> Fraction:
@@ -63,6 +68,40 @@ def parse_device(text: str) -> str:
     if _DEVICE.fullmatch(text.strip().lower()) is None:
         raise UsageError(f"'{text}' is not a device: choose auto, cpu, cuda or cuda:0, cuda:1, …")
     return text.strip().lower()
+
+
+def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """``flip,rotate`` as names out of :data:`VIEWS`, in its order. Raises UsageError."""
+    names = [name.strip() for name in text.split(",")] if isinstance(text, str) else text
+    for name in names:
+        if name not in VIEWS:
+            raise UsageError(f"--tta: '{name}' is not a view; choose among {', '.join(VIEWS)}")
+    return tuple(view for view in VIEWS if view in names)
+
+
+class Command(TyperCommand):
+    """A command whose --tta may stand alone; Typer's options have a value always or never."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any("--tta" in parameter.opts for parameter in self.params):
+            args = with_tta_value(args)
+        return super().parse_args(ctx, args)
+
+
+def with_tta_value(args: list[str]) -> list[str]:
+    """The arguments with ``--tta=flip`` where --tta stands without names of views behind it.
+
+    What follows is a list of names where one of them is known, so that a wrong one beside it
+    is told; anything else is the next argument.
+    """
+    spelt: list[str] = []
+    for number, argument in enumerate(args):
+        if argument == "--":
+            return spelt + args[number:]
+        following = args[number + 1] if number + 1 < len(args) else ""
+        alone = argument == "--tta" and not {*following.replace(" ", "").split(",")} & {*VIEWS}
+        spelt.append(f"--tta={PLAIN_TTA}" if alone else argument)
+    return spelt
 
 
 def scale_value(scale: Scale) -> float | None:
@@ -134,11 +173,14 @@ ScaleOption = Annotated[
     ),
 ]
 Tta = Annotated[
-    bool,
+    Any,
     typer.Option(
         "--tta",
-        metavar="",
-        help="Also interpolate the flipped picture and average: better, at twice the time.",
+        parser=parse_views,
+        metavar="[NAMES]",
+        help="Also interpolate other views of the picture and average: better, at twice the time "
+        f"for each. Any of {', '.join(VIEWS)}; alone, {PLAIN_TTA}.",
+        show_default=False,
         rich_help_panel=_INTERPOLATION,
     ),
 ]

@@ -28,7 +28,8 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 #: Test-time ensembles, by name: the mean over the plain picture and these views of it.
 #: flip = flipped both ways (RIFE-2T), rotate = quarter turns, reverse = time backwards,
-#: multiscale = motion also estimated at half the resolution.
+#: multiscale = motion also estimated at half the resolution (by a network whose flow has no
+#: resolution of its own, on pictures of half the size).
 ENSEMBLES = ("flip", "rotate", "reverse", "multiscale")
 
 FLOAT32_ONLY = frozenset({torch.float32})
@@ -305,7 +306,7 @@ class Interpolator:
             raise ModelError(f"{self.name} does not say where its pixels come from")
         height, width = frames.shape[-2:]
         frames, timestep = self._pad(frames, timestep, scale)
-        self._memo.bind(keys, ((), scale))
+        self._memo.bind(keys, ((), scale, False))
         found = self._guarded(
             lambda: self.network.motion(frames, timestep, scale=scale, memo=self._memo)
         )
@@ -413,7 +414,8 @@ class Interpolator:
     ) -> Tensor:
         """One member of the test-time ensemble, turned back to how the frames lie."""
         turns = 1 if "rotate" in view else 0
-        if "multiscale" in view:
+        halved = "multiscale" in view and not self.network.has_scale
+        if "multiscale" in view and not halved:
             scale = scale / 2
         if turns:
             frames, timestep = frames.rot90(1, (-2, -1)), timestep.rot90(1, (-2, -1))
@@ -422,14 +424,21 @@ class Interpolator:
         if "reverse" in view:
             frames, timestep = frames.flip(1), 1 - timestep
             keys = None if keys is None else tuple(reversed(keys))
-        height, width = frames.shape[-2:]
+        size = height, width = frames.shape[-2], frames.shape[-1]
+        if halved:
+            size = -(-height // 2), -(-width // 2)
+            frames = _resized(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
+            if timestep.shape[2:] != (1, 1):
+                timestep = _resized(timestep, size)
         padded, timestep = self._pad(frames, timestep, scale)
         geometry = tuple(name for name in view if name in ("flip", "rotate"))
-        self._memo.bind(keys, (geometry, scale))
+        self._memo.bind(keys, (geometry, scale, halved))
         picture = self._guarded(
             lambda: self.network(padded, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
         )
-        picture = picture[..., :height, :width].float()
+        picture = picture[..., : size[0], : size[1]].float()
+        if halved:
+            picture = _resized(picture, (height, width))
         if "flip" in view:
             picture = picture.flip(-2, -1)
         if turns:
@@ -447,8 +456,15 @@ class Interpolator:
             ) from error
 
 
-def _views(tta: bool | str | Iterable[str]) -> list[tuple[str, ...]]:
-    """All combinations of the named views, the plain one first."""
+def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def ensemble_names(tta: bool | str | Iterable[str]) -> tuple[str, ...]:
+    """The test-time ensembles that are meant, each once, in the order of ``ENSEMBLES``.
+
+    True means ``flip``; a string holds names with commas between. Raises UsageError.
+    """
     if isinstance(tta, bool):
         names: tuple[str, ...] = ("flip",) if tta else ()
     else:
@@ -458,7 +474,12 @@ def _views(tta: bool | str | Iterable[str]) -> list[tuple[str, ...]]:
             raise UsageError(
                 f"{name!r} is not a test-time ensemble; there are {', '.join(ENSEMBLES)}"
             )
+    return tuple(name for name in ENSEMBLES if name in names)
+
+
+def _views(tta: bool | str | Iterable[str]) -> list[tuple[str, ...]]:
+    """All combinations of the named views, the plain one first."""
     views: list[tuple[str, ...]] = [()]
-    for name in dict.fromkeys(names):
+    for name in ensemble_names(tta):
         views += [(*view, name) for view in views]
     return views
