@@ -401,6 +401,8 @@ def test_links_are_refused(tmp_path: Path) -> None:
 def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zip(tmp_path / "a.zip", **{"flownet.pkl": bytes(2_000_000)})
     assert "would grow from" in complaint(path)
+    path = write_zip(tmp_path / "t.zip", **{"a/data.pkl": b"x", "a/data/0": bytes(2_000_000)})
+    assert "a/data/0 would grow from" in complaint(path), "torch would unpack it"
     monkeypatch.setattr("vfi_cli.models.archive.LARGEST", 1000)
     path = write_zip(tmp_path / "b.zip", **{"flownet.pkl": BODY[:2000]})
     assert "would grow from" in complaint(path)

@@ -180,6 +180,18 @@ def test_a_file_that_was_put_by_hand_is_recorded(vfi: Any, home: Path, server: S
     assert server.seen == []
 
 
+def test_a_file_that_was_put_by_hand_and_is_none_is_replaced_where_it_can_be(
+    vfi: Any, home: Path, server: Server
+) -> None:
+    home.mkdir(parents=True)
+    for name in ("paged.pkl", "rife-v1.pkl"):
+        (home / name).write_bytes(RIFE_FILE[:-500])
+    server.paths["/rife-v1.pkl"] = file(RIFE_FILE)
+    assert vfi("pull", "rife-v1").code == 0
+    assert (home / "rife-v1.pkl").read_bytes() == RIFE_FILE
+    assert "breaks off" in vfi("pull", "paged").error
+
+
 def test_a_file_that_changed_since_it_was_pulled_is_refused_and_replaced(
     vfi: Any, home: Path, server: Server
 ) -> None:
@@ -403,12 +415,22 @@ def test_list_shows_what_is_where(vfi: Any, home: Path, server: Server, tmp_path
     rows = {row["name"]: row for row in listed["models"]}
     assert rows["frozen"]["timestep"] == "1/2"
     assert rows["frozen"]["licence"] is None
-    assert rows["research"]["notes"] == ["pull wants --accept-license"]
+    assert [rows[name]["consent"] for name in ("research", "frozen", "zipped")] == [
+        True,
+        True,
+        False,
+    ]
     assert rows["rife-v1"]["parameters"] == load_model("rife-v1", device="cpu").parameters
     assert rows["small"]["default"] is True
     assert listed["cache"] == str(home)
     text = vfi("list").out
-    for expected in ("small*", "none stated", "by hand", "research only", str(home)):
+    for expected in (
+        "small*",
+        "none stated",
+        "by hand",
+        "to pull, with --accept-license",
+        str(home),
+    ):
         assert expected in text
 
 
@@ -438,6 +460,14 @@ def test_info_of_files_and_names(vfi: Any, home: Path, server: Server, tmp_path:
     assert run.code == 6
     assert "is not a checkpoint" in run.error
     assert vfi("info", "absent").code == 6
+
+
+@pytest.mark.parametrize("name", ["list", "info", "pull", "convert", "verify"])
+def test_every_command_has_a_page_with_an_example(vfi: Any, name: str) -> None:
+    run = vfi(name, "--help")
+    assert run.code == 0
+    assert f"vfi models {name}" in run.out.split("Examples")[1]
+    assert "--json" in run.out
 
 
 def test_info_tells_rife_2r_only_when_it_is_named(vfi: Any, home: Path, tmp_path: Path) -> None:
@@ -491,6 +521,8 @@ def test_convert_keeps_what_inference_needs(
     with safe_open(tmp_path / "a.safetensors", "pt") as opened:
         metadata = opened.metadata()
         assert opened.get_tensor(next(iter(after))).dtype == getattr(torch, dtype)
+    stored = "F32" if dtype == "float32" else "F16"
+    assert vfi("info", "a.safetensors", "--json").json()["stored"] == [stored]
     assert metadata["architecture"] == "rife"
     assert metadata["licence"] == "MIT"
     assert metadata["source"] == "a.pkl"

@@ -105,12 +105,8 @@ def list_models(
 
     rows = catalogue.listing()
     if json:
-        messages.print_json(
-            {
-                "cache": weights.cache_dir(),
-                "models": [asdict(row) | {"notes": _notes(row, names_only=False)} for row in rows],
-            }
-        )
+        models = [asdict(row) for row in rows]
+        messages.print_json({"cache": weights.cache_dir(), "models": models})
         return 0
     header = ("name", "sees", "t", "parameters", "licence", "weights")
     lines = [header, *(_cells(row) for row in rows)]
@@ -307,15 +303,8 @@ def _cells(row: Listed) -> tuple[str, ...]:
         row.timestep or "?",
         "?" if row.parameters is None else messages.number(row.parameters),
         row.licence or "none stated",
-        "; ".join([row.where, *_notes(row, names_only=True)]),
+        row.where + (", with --accept-license" if row.consent and row.path is None else ""),
     )
-
-
-def _notes(row: Listed, *, names_only: bool) -> list[str]:
-    """What somebody has to know before pulling."""
-    if row.path is not None or not row.consent:
-        return []
-    return ["asks for consent" if names_only else "pull wants --accept-license"]
 
 
 def _facts_of_row(row: Listed) -> dict[str, Any]:

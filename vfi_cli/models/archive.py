@@ -60,6 +60,8 @@ def _choose(archive: zipfile.ZipFile, member: str, source: str) -> zipfile.ZipIn
         _refuse_suspicious(info, source)
     files = [(info.filename.replace("\\", "/"), info) for info in members if not info.is_dir()]
     if any(f"/{name}".endswith("/data.pkl") for name, _ in files):
+        for info in members:  # PyTorch unpacks them all
+            _refuse_growth(info, source)
         return None
     exact = [info for name, info in files if name == member]
     # The same folders from the end, then the name alone: archives differ in their outer folders.
@@ -91,9 +93,7 @@ def _refuse_suspicious(info: zipfile.ZipInfo, source: str) -> None:
         raise ModelError(f"{source}: refused, because its member {name!r} is no plain file")
 
 
-def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, source: str) -> None:
-    if info.flag_bits & 1:
-        raise ModelError(f"{source}: {info.filename} is encrypted")
+def _refuse_growth(info: zipfile.ZipInfo, source: str) -> None:
     grown = info.file_size > LARGEST or (
         info.file_size > 1_000_000 and info.file_size > HIGHEST_RATIO * info.compress_size
     )
@@ -102,6 +102,12 @@ def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, source:
             f"{source}: refused, because {info.filename} would grow from {info.compress_size} "
             f"to {info.file_size} bytes"
         )
+
+
+def _copy(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, source: str) -> None:
+    if info.flag_bits & 1:
+        raise ModelError(f"{source}: {info.filename} is encrypted")
+    _refuse_growth(info, source)
     with archive.open(info) as inside, target.open("wb") as stream:
         # zipfile stops at the size that was checked, and compares length and CRC there.
         while chunk := inside.read(CHUNK):

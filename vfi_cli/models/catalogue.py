@@ -177,7 +177,7 @@ def _known(entry: ManifestEntry, record: dict[str, PulledFile], *, default: bool
         timestep=timestep,
         parameters=parameters,
         licence=entry.licence,
-        consent=consent_needed(entry) and entry.page is not None,
+        consent=consent_needed(entry) and bool(entry.url or entry.page),
         path=path,
         size=path.stat().st_size if path is not None else entry.size,
         sha256=entry.sha256 or (pulled.sha256 if pulled else None),

@@ -67,10 +67,11 @@ class Description:
     scale: bool
     ensemble: bool
     motion: bool
-    dtypes: tuple[str, ...]
+    dtypes: tuple[str, ...]  # that it computes safely in
     licence: str | None
     size: int
     sha256: str
+    stored: tuple[str, ...]  # as what its numbers are stored; known of safetensors
     metadata: Mapping[str, str]
 
 
@@ -137,7 +138,12 @@ def _already_there(entry: ManifestEntry, folder: Path) -> Pulled | None:
             return None
         if known is not None:
             return Pulled(entry, path, known, fresh=False, pinned=entry.sha256 is not None)
-    record = _recognise(entry, path, str(path), None)
+    try:
+        record = _recognise(entry, path, str(path), None)
+    except ModelError:
+        if catalogue.address_of(entry) is None:
+            raise
+        return None
     write_record(folder, entry.file, record)
     return Pulled(entry, path, record, fresh=False, pinned=entry.sha256 is not None)
 
@@ -175,7 +181,7 @@ def _pull(
     try:
         record = _unpack(entry, fetched, new, address)
         _check_known(entry, record, folder, accept_change)
-        with new.open("rb") as stream:
+        with new.open("r+b") as stream:
             os.fsync(stream.fileno())
         new.replace(final)
         write_record(folder, entry.file, record)
@@ -286,6 +292,7 @@ def _described(name_or_file: str, architecture: str | None) -> tuple[Network, De
     if entry is not None and entry.any_timestep is not None:
         any_timestep = entry.any_timestep
     timestep: Literal["any", "1/2"] = "any" if any_timestep else "1/2"
+    stored, metadata = _header(path)
     return network, Description(
         path=path,
         architecture=told.name,
@@ -301,16 +308,19 @@ def _described(name_or_file: str, architecture: str | None) -> tuple[Network, De
         licence=(entry.licence if entry else None) or told.licence,
         size=path.stat().st_size,
         sha256=sha256_of(path),
-        metadata=_metadata(path),
+        stored=stored,
+        metadata=metadata,
     )
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _header(path: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Dtypes and metadata of a safetensors file; other files have neither."""
     try:
         with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
+            dtypes = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+            return tuple(sorted(dtypes)), dict(file.metadata() or {})
     except (SafetensorError, OSError):
-        return {}  # not a safetensors file: the others carry none
+        return (), {}
 
 
 def convert(
