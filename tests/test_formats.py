@@ -9,7 +9,7 @@ from vfi_cli.io.formats import neighbour, pack, pixel_format, planar_name, unpac
 
 NAMES = [
     *("yuv420p", "yuvj422p", "yuv444p16be", "yuva444p16le", "yuv444p10msble", "gbrp", "gbrap12le"),
-    *("gbrp10msble"),
+    "gbrp10msble",
     *("gbrp16be", "gray", "gray10le", "gray16be", "ya8", "ya16le", "nv12"),
     *("nv21", "nv16", "nv24", "nv42", "nv20le", "p010le"),
     *("p012le", "p016be", "p210le", "p410le", "p416le", "rgb24", "bgr24"),
