@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
+from vfi_cli.errors import InputError, ModelError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.execute.local import render_missing
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.containers import MUXERS, muxer_for
@@ -72,6 +72,9 @@ class ConvertOptions:
     cuts: bool = True
     cuts_threshold: float | None = None
     dedupe: bool = False
+    #: When the top and the bottom row were exposed, in frame intervals after the frame's time,
+    #: −1 to 1; all rows are then brought to the time of the output frame.
+    rolling_shutter: tuple[float | Fraction, float | Fraction] | None = None
     audio: Literal["copy", "drop", "stretch"] = "copy"
     overwrite: bool = False
     allow_truncated: bool = False
@@ -127,7 +130,8 @@ def prepare(
         end=end,
     )
     encoder = choose_encoder(options.encoder, info, target.suffix)
-    settings = render_settings(options, interpolator(), info.width, info.height)
+    interval = 1 / info.nominal_rate
+    settings = render_settings(options, interpolator(), info.width, info.height, interval)
     return make_plan(info, options.timing, settings, encoder, streams), target
 
 
@@ -197,9 +201,16 @@ def open_model(options: ModelOptions) -> Interpolator:
 
 
 def render_settings(
-    options: ConvertOptions, interpolator: Interpolator, width: int, height: int
+    options: ConvertOptions,
+    interpolator: Interpolator,
+    width: int,
+    height: int,
+    interval: Fraction | None = None,
 ) -> RenderSettings:
-    """What decides how a new frame looks, with every "auto" resolved."""
+    """What decides how a new frame looks, with every "auto" resolved.
+
+    ``interval``: seconds from frame to frame, where rows can have times of their own.
+    """
     scale = options.model.scale
     return RenderSettings(
         model=interpolator.name,
@@ -213,7 +224,25 @@ def render_settings(
         cuts=options.cuts,
         cuts_threshold=options.cuts_threshold,
         dedupe=options.dedupe,
+        rolling_shutter=_shutter(options, interpolator, interval),
     )
+
+
+def _shutter(
+    options: ConvertOptions, interpolator: Interpolator, interval: Fraction | None
+) -> tuple[Fraction, Fraction] | None:
+    """The rows' times in seconds. Raises UsageError, or ModelError for a model that cannot."""
+    if options.rolling_shutter is None or interval is None:
+        return None
+    top, bottom = (Fraction(value) for value in options.rolling_shutter)
+    if not (abs(top) <= 1 and abs(bottom) <= 1):
+        raise UsageError("--rolling-shutter: the top and the bottom row's time go from -1 to 1")
+    if not interpolator.timestep_map:
+        raise ModelError(
+            f"{interpolator.name} cannot make rows of different times, so it cannot correct a "
+            "rolling shutter; choose another with --model, such as default"
+        )
+    return top * interval, bottom * interval
 
 
 def default_name(info: SourceInfo, options: ConvertOptions) -> str:

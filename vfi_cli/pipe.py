@@ -182,7 +182,8 @@ class _Run:
 
     def render(self, sink: _Sink, model: Interpolator, listener: Listener) -> Counts:
         reader, info = self._reader, self._reader.info
-        settings = render_settings(self._options, model, info.width, info.height)
+        interval = 1 / info.nominal_rate
+        settings = render_settings(self._options, model, info.width, info.height, interval)
         timeline = LearntTimeline(info.start, info.nominal_rate, info.time_base)
         counts = Counts()
         try:

@@ -62,6 +62,8 @@ class RenderSettings:
     cuts: bool = True
     cuts_threshold: float | None = None  # None: the detector's default
     dedupe: bool = False
+    #: How many seconds later than the frame's time its top and its bottom row were exposed.
+    rolling_shutter: tuple[Fraction, Fraction] | None = None
 
 
 @dataclass(frozen=True)

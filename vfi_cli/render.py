@@ -23,7 +23,7 @@ from vfi_cli.plan import Plan, RenderSettings, Segment
 from vfi_cli.scenes import Decided, SceneStream
 from vfi_cli.synthesis import Synthesizer
 from vfi_cli.timeline import OutputGrid
-from vfi_cli.windows import Shown, place
+from vfi_cli.windows import Placed, Shown, place, place_rows
 
 #: Frames that may wait between two stages. Small: a 4K frame in 10 bits takes 25 MB.
 QUEUE_FRAMES = 4
@@ -106,15 +106,23 @@ def pictures(
             yield from usable(scenes.feed(frame, sign, time, context=outside))
         yield from usable(scenes.flush())
 
-    for placed in place(
-        shown(), grid, part.first, part.stop, end=end, frames_seen=synthesizer.frames_seen
-    ):
+    seen, shutter = synthesizer.frames_seen, settings.rolling_shutter
+    span = (shown(), grid, part.first, part.stop)
+    made: Iterator[Placed]
+    if shutter is None:
+        made = place(*span, end=end, frames_seen=seen)
+    else:
+        made = place_rows(*span, end=end, frames_seen=seen, shutter=shutter)
+    for placed in made:
         counts.frames += 1
+        if isinstance(placed.content, Frame):
+            yield placed.content
+            continue
+        counts.new += 1
         if isinstance(placed.content, Window):
-            counts.new += 1
             yield synthesizer.between(placed.content)
         else:
-            yield placed.content
+            yield synthesizer.rows(placed.content)
 
 
 def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:
@@ -185,7 +193,9 @@ def reading(plan: Plan, segment: Segment) -> tuple[Part, int]:
     # Before the frame that the segment begins on: the outer frame of a four-frame window, and,
     # where frames are dropped or retimed, the kept one before.
     lead = 2 + (CADENCE_REACH if plan.settings.dedupe else 0)
-    first = max(0, timeline.index_at(plan.grid.time(segment.first)) - lead)
+    # Rows that were exposed later than their frame's time are looked for before.
+    later = max((Fraction(0), *(plan.settings.rolling_shutter or ())))
+    first = max(0, timeline.index_at(plan.grid.time(segment.first) - later) - lead)
     start = max(0, first - scene_stream(plan.settings).context)
     settled = timeline.time(first) if start > 0 else None
     return Part(segment.first, segment.stop, settled), int(timeline.pts[start])

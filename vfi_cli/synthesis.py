@@ -6,7 +6,7 @@ The only place where frames and models meet.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
@@ -19,6 +19,7 @@ from vfi_cli.frame import Frame, Window
 from vfi_cli.io.color import from_rgb, to_alpha, to_rgb
 from vfi_cli.models import Interpolator
 from vfi_cli.timeline import dyadic
+from vfi_cli.windows import Strip
 
 #: A midpoint-only model is driven to the nearest multiple of 1/2^depth.
 BISECTION_DEPTH = 5
@@ -54,6 +55,7 @@ class Synthesizer:
         self._options: dict[str, Any] = {"scale": scale, "tta": tta, "ensemble": ensemble}
         # Keyed by identity; holding the frame keeps its identity from being used again.
         self._sources: OrderedDict[int, tuple[Frame, _Picture]] = OrderedDict()
+        self._kept = interpolator.frames_seen  # sources
         self._midpoints: dict[Fraction, _Picture] = {}
         self._pair: tuple[Frame, Frame] | None = None
 
@@ -64,9 +66,7 @@ class Synthesizer:
 
     def between(self, window: Window) -> Frame:
         """The frame at ``window.timestep`` between the middle two frames of the window."""
-        frames = window.frames
-        if len(frames) == 4 and (frames[0] is None or frames[3] is None):
-            frames = frames[1:3]  # a four-frame model interpolates linearly between two
+        frames = _complete(window.frames)
         middle = len(frames) // 2
         left, right = frames[middle - 1], frames[middle]
         assert left is not None
@@ -79,11 +79,29 @@ class Synthesizer:
             if nearest in (0, 1):
                 return right if nearest else left
             made = self._bisect(left, right, nearest).tensor
-        return left.with_planes(
-            from_rgb(made[0, :3], left, made[0, 3:] if left.layout.alpha else None)
-        )
+        return _as_frame(made, left)
 
-    def _interpolate(self, seen: list[_Picture], t: Fraction) -> _Picture:
+    def rows(self, strips: Sequence[Strip]) -> Frame:
+        """The frame that is put together from strips, for a model that takes t as a map."""
+        known = {id(frame) for strip in strips for frame in strip.frames}
+        self._kept = max(self._kept, len(known))
+        made: list[Tensor] = []
+        for strip in strips:
+            seen = [self._picture(frame) for frame in _complete(strip.frames) if frame is not None]
+            picture = seen[0].tensor
+            if len(seen) > 1:
+                # Beyond the strip the times go on, so that nothing ends at its edge.
+                height, width = picture.shape[-2:]
+                row = torch.arange(height, dtype=torch.float64)
+                times = (float(strip.origin) + float(strip.step) * row).clamp_(0, 1).float()
+                picture = self._interpolate(
+                    seen, times.view(1, 1, -1, 1).expand(1, 1, height, width)
+                ).tensor
+            made.append(picture[..., strip.first : strip.stop, :])
+        like = next(frame for frame in strips[0].frames if frame is not None)
+        return _as_frame(torch.cat(made, dim=-2), like)
+
+    def _interpolate(self, seen: list[_Picture], t: Fraction | Tensor) -> _Picture:
         stacked = torch.stack([picture.tensor for picture in seen], dim=1)  # (1, n, C, H, W)
         names = [picture.name for picture in seen]
         nominal = stacked.clamp(0, 1)
@@ -105,7 +123,7 @@ class Synthesizer:
                 assert alpha is not None
                 rgb = torch.cat([rgb, alpha])
             self._sources[key] = (frame, _Picture(rgb[None]))
-            while len(self._sources) > self._interpolator.frames_seen:
+            while len(self._sources) > self._kept:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(key)
         return self._sources[key][1]
@@ -130,6 +148,16 @@ class Synthesizer:
             ends = [self._midpoint(t - step), self._midpoint(t + step)]
             self._midpoints[t] = self._interpolate(ends, Fraction(1, 2))
         return self._midpoints[t]
+
+
+def _complete(frames: tuple[Frame | None, ...]) -> tuple[Frame | None, ...]:
+    """The frames of a window, or the middle two where an outer one is missing: between them a
+    four-frame model interpolates linearly."""
+    return frames[1:3] if len(frames) == 4 and None in (frames[0], frames[3]) else frames
+
+
+def _as_frame(made: Tensor, like: Frame) -> Frame:
+    return like.with_planes(from_rgb(made[0, :3], like, made[0, 3:] if like.layout.alpha else None))
 
 
 def _common_excess(excess: Tensor) -> Tensor:

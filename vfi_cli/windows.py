@@ -6,7 +6,9 @@ cut forbids mixing, and which neighbours a four-frame model may see.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,11 +26,27 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Strip:
+    """Rows ``first`` … ``stop`` − 1 of an output frame, each at a time of its own.
+
+    ``frames`` are those of a window, 2 or 4, and row y lies at ``origin`` + ``step`` · y between
+    the middle two, which for these rows is in [0, 1]; a single frame gives its own rows.
+    """
+
+    first: int
+    stop: int
+    frames: tuple[Frame | None, ...]
+    origin: Fraction = Fraction(0)
+    step: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
-    """Output frame ``number`` is this source frame itself, or lies inside this window."""
+    """Output frame ``number``: this source frame itself, inside this window, or these strips,
+    which follow each other from the top row to the last."""
 
     number: int
-    content: Frame | Window
+    content: Frame | Window | tuple[Strip, ...]
 
 
 def place(
@@ -96,3 +114,98 @@ def _content(
     outer_left = None if previous is None or previous.cut_after else previous.frame
     outer_right = None if after is None or right.cut_after else after.frame
     return Window((outer_left, left.frame, right.frame, outer_right), t)
+
+
+def place_rows(
+    shown: Iterable[Shown],
+    grid: OutputGrid,
+    first: int,
+    stop: int | None,
+    *,
+    end: Callable[[Shown], Fraction],
+    frames_seen: int,
+    shutter: tuple[Fraction, Fraction],
+) -> Iterator[Placed]:
+    """As :func:`place`, for frames whose rows were exposed one after the other.
+
+    ``shutter`` tells by how many seconds the top and the bottom row were exposed later than
+    the frame's time; between them it runs linearly. Every row of an output frame is taken from
+    the pair of frames between whose exposures of this row the output's time falls. An output
+    frame is made of one scene, the one that the middle row is nearer to; rows before the
+    scene's first and after its last exposure show that exposure.
+    """
+    earliest, latest = -max(shutter), -min(shutter)
+    held: deque[Shown] = deque()
+    source = iter(shown)
+    ended = False
+    k = first
+    while stop is None or k < stop:
+        time = grid.time(k)
+        # The frame that ends the last pair, and, for four-frame models, the one after it.
+        while not ended and (len(held) < 2 or held[-2].time <= max(time, time + latest)):
+            after = next(source, None)
+            if after is None:
+                ended = True
+            else:
+                held.append(after)
+        if not held or (ended and held[-1].time <= time and end(held[-1]) <= time):
+            return
+        while len(held) > 3 and held[2].time <= time + earliest:
+            held.popleft()  # of what came before the first pair, one frame may be looked at
+        yield Placed(k, _rows(time, held, frames_seen, shutter))
+        k += 1
+
+
+def _rows(
+    time: Fraction, held: Sequence[Shown], frames_seen: int, shutter: tuple[Fraction, Fraction]
+) -> Frame | Window | tuple[Strip, ...]:
+    top, bottom = shutter
+    height = held[0].frame.height
+    slope = (bottom - top) / max(1, height - 1)  # seconds from row to row
+    scene = _scene(time - (top + bottom) / 2, held)
+    frames = [one.frame for one in scene]
+
+    def wanted(rank: int) -> Fraction:
+        """Source time of a row; ranks count rows in the order of these times."""
+        return time - top - slope * (height - 1 - rank if slope > 0 else rank)
+
+    ranks = [0, *(bisect_left(range(height), one.time, key=wanted) for one in scene), height]
+    strips = []
+    for number in range(len(scene) + 1):
+        low, high = ranks[number], ranks[number + 1]
+        if low == high:
+            continue
+        if slope > 0:
+            low, high = height - high, height - low
+        if number == 0 or number == len(scene):
+            strips.append(Strip(low, high, (frames[max(0, number - 1)],)))
+            continue
+        left, right = scene[number - 1], scene[number]
+        origin = timestep(time - top, left.time, right.time)
+        step = -slope / (right.time - left.time)
+        seen: tuple[Frame | None, ...] = (left.frame, right.frame)
+        if step == origin == 0:
+            seen = (left.frame,)
+        elif frames_seen == 4:
+            before = frames[number - 2] if number > 1 else None
+            seen = (before, *seen, frames[number + 1] if number + 1 < len(scene) else None)
+        strips.append(Strip(low, high, seen, origin, step))
+    alone = strips[0]
+    if len(strips) == 1 and len(alone.frames) == 1 and alone.frames[0] is not None:
+        return alone.frames[0]
+    if len(strips) == 1 and alone.step == 0:
+        return Window(alone.frames, alone.origin)
+    return tuple(sorted(strips, key=lambda strip: strip.first))
+
+
+def _scene(time: Fraction, held: Sequence[Shown]) -> list[Shown]:
+    """Those of the frames that no cut divides from the time."""
+    at = max((n for n, one in enumerate(held) if one.time <= time), default=0)
+    if held[at].cut_after and at + 1 < len(held):
+        at += timestep(time, held[at].time, held[at + 1].time) > Fraction(1, 2)
+    begin, last = at, at
+    while begin > 0 and not held[begin - 1].cut_after:
+        begin -= 1
+    while last + 1 < len(held) and not held[last].cut_after:
+        last += 1
+    return [held[n] for n in range(begin, last + 1)]

@@ -103,6 +103,7 @@ def convert(
     cuts: opt.Cuts = True,
     cuts_threshold: opt.CutsThreshold = None,
     dedupe: opt.Dedupe = False,
+    rolling_shutter: opt.RollingShutter = None,
     codec: opt.Codec = "auto",
     crf: opt.Crf = None,
     preset: opt.Preset = None,

@@ -24,6 +24,7 @@ _RUN = "Run"
 
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _SIZE = re.compile(r"(\d+)[xX×](\d+)", re.ASCII)
+_SHUTTER = re.compile(r"([-+]?(?:\d+(?:\.\d+)?|\.\d+)):([-+]?(?:\d+(?:\.\d+)?|\.\d+))", re.ASCII)
 _DEVICE = re.compile(r"auto|cpu|cuda(?::\d+)?", re.ASCII)
 
 MAX_PIXELS_A_SIDE = 32768
@@ -68,6 +69,20 @@ def parse_device(text: str) -> str:
     if _DEVICE.fullmatch(text.strip().lower()) is None:
         raise UsageError(f"'{text}' is not a device: choose auto, cpu, cuda or cuda:0, cuda:1, …")
     return text.strip().lower()
+
+
+def parse_shutter(text: str | tuple[Fraction, Fraction]) -> tuple[Fraction, Fraction]:
+    """``0:0.7`` or ``0.2:-0.4`` as two exact fractions. Raises UsageError."""
+    if isinstance(text, tuple):
+        return text
+    match = _SHUTTER.fullmatch(text.strip())
+    top, bottom = (Fraction(match[n]) if match else Fraction(2) for n in (1, 2))
+    if max(abs(top), abs(bottom)) > 1:
+        raise UsageError(
+            f"--rolling-shutter: '{text}' is not TOP:BOTTOM; write two numbers from -1 to 1, "
+            "such as 0:0.7"
+        )
+    return top, bottom
 
 
 def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -218,6 +233,18 @@ Dedupe = Annotated[
         "--dedupe",
         metavar="",
         help="Replace repeated frames (anime on twos, 3:2 telecine) by interpolated ones.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+RollingShutter = Annotated[
+    Any,
+    typer.Option(
+        "--rolling-shutter",
+        parser=parse_shutter,
+        metavar="TOP:BOTTOM",
+        help="Bring all rows to one time: when the sensor's top and bottom row are exposed, in "
+        "frame intervals after the frame's time (0:0.7). Frames at source times are then new too.",
+        show_default=False,
         rich_help_panel=_INTERPOLATION,
     ),
 ]

@@ -62,7 +62,10 @@ def conversion(params: Mapping[str, Any], timing: Timing, audio: str = "copy") -
         audio=audio,  # type: ignore[arg-type]
         **{
             name: params[name]
-            for name in ("cuts", "cuts_threshold", "dedupe", "overwrite", "allow_truncated")
+            for name in (
+                *("cuts", "cuts_threshold", "dedupe", "rolling_shutter"),
+                *("overwrite", "allow_truncated"),
+            )
         },
     )
 
