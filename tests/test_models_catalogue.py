@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.golden import read_golden
 from vfi_cli.errors import ModelError
-from vfi_cli.models import catalogue, weights
+from vfi_cli.models import catalogue, load_model, store, weights
 from vfi_cli.models.registry import registry
 
 
@@ -56,3 +58,30 @@ def test_a_model_cannot_ship_and_be_published_under_one_name(tmp_path: Path) -> 
     (tmp_path / "published.toml").write_text('[models.b]\nfile = "b.pkl"\naliases = ["rife1"]\n')
     with pytest.raises(ModelError, match=r"models\.b is in manifest.toml too"):
         weights.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("golden", "name", "any_timestep"),
+    [("ifrnet-s", "ifrnet-s", False), ("rife-v4.12.lite", "rife-v4.13.lite", True)],
+)
+def test_a_published_file_gets_its_published_name(
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    golden: str,
+    name: str,
+    any_timestep: bool,
+) -> None:
+    """Wrapped as its authors wrap it, in an archive with folders as theirs."""
+    monkeypatch.setenv("VFI_HOME", str(tmp_path / "home"))
+    given = read_golden(shared_data / "golden" / f"{golden}.npz").write_checkpoint(tmp_path)
+    entry = catalogue.find(name)
+    if entry.member is not None:
+        with zipfile.ZipFile(tmp_path / "given.zip", "w") as archive:
+            archive.write(given, f"anywhere/{entry.member}")
+        given = tmp_path / "given.zip"
+    pulled = store.pull(entry, source=str(given))
+    model = load_model(name, device="cpu")
+    assert (model.name, model.architecture) == (name, golden)
+    assert model.any_timestep is any_timestep
+    assert pulled.record.parameters == catalogue.FACTS[golden].parameters

@@ -379,7 +379,7 @@ class _Bar:
         self._console, self._entry = console, entry
         self._bar: Any = None
         self._task: Any = None
-        self._said = 0.0
+        self._said = time.monotonic()
 
     def __enter__(self) -> _Bar:
         return self
