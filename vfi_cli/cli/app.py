@@ -51,6 +51,9 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "List models, fetch them, and look into their files.",
     ),
     CommandEntry(
+        "bench", "vfi_cli.cli.bench", "bench", "Measure models and conversions on this machine."
+    ),
+    CommandEntry(
         "doctor",
         "vfi_cli.cli.doctor",
         "doctor",
