@@ -27,6 +27,7 @@ import numpy as np
 from vfi_cli.api import ConvertOptions, ModelOptions, open_model, render_settings
 from vfi_cli.cuts import Signature, signature
 from vfi_cli.errors import BatchError, InputError, OutputError, UsageError, VfiError
+from vfi_cli.follow import Follower, check_model, check_same_names
 from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.atomic import fsync_dir, fsync_file
 from vfi_cli.io.images import Image, ImageInfo, image_frame, probe_image, read_image, write_image
@@ -34,6 +35,7 @@ from vfi_cli.io.naming import Clip, Naming, Placement, find_clips, place
 from vfi_cli.io.prefetch import Prefetch
 from vfi_cli.plan import RenderSettings, Timing
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, pictures, scene_stream, synthesizer_for
+from vfi_cli.synthesis import Synthesizer
 from vfi_cli.timeline import OutputGrid
 from vfi_cli.work import WorkFolder, was_published, work_folder_of, writing
 
@@ -61,6 +63,10 @@ class FolderOptions:
     cuts: bool = True
     cuts_threshold: float | None = None
     overwrite: bool = False
+    #: Another folder with images of the same names and sizes, such as depth maps, that are moved
+    #: as the images of the first one move; and the folder to make of it (None: DIR2.xN).
+    follow: Path | None = None
+    follow_output: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class ClipPlan:
     width: int  # pixels, of the output
     height: int
     notes: tuple[str, ...] = ()
+    guide: ClipPlan | None = None  # whose motion this clip follows
 
     @property
     def new(self) -> int:
@@ -127,18 +134,24 @@ def interpolate_frames(
     """Make new images between the images of a folder, or of each folder below it.
 
     ``output`` is the folder to make, by default ``DIR.xN`` beside the input; with
-    several clips it gets a folder for each. Raises the VfiError of a single clip;
+    several clips it gets a folder for each. Of clips that follow others the results come
+    after theirs. Raises the VfiError of a single clip;
     of several, each is tried, and a BatchError at the end names those that failed.
     """
     options = options or FolderOptions()
     listener = listener or FolderListener()
     plans, failed = plan_folder(folder, output, options)
-    alone = len(plans) + len(failed) == 1
+    clips = {plan.clip.name for plan in plans} | {clip.name for clip, _ in failed}
+    alone = len(clips) == 1
     for clip, error in failed:
         if alone:
             raise error
         listener.failed(clip, error)
     results: list[ClipResult] = []
+    if plans and options.follow is not None:
+        interpolator = interpolator or open_model(options.model)
+        check_model(interpolator)
+    finished: set[Path] = set()
     for plan in plans:
         try:
             interpolator = interpolator or open_model(options.model)
@@ -146,14 +159,18 @@ def interpolate_frames(
             result = render_clip(plan, options, interpolator, listener)
             listener.finished(plan, result)
             results.append(result)
+            finished.add(plan.output)
+            if plan.guide is not None and plan.guide.output in finished:
+                shutil.rmtree(work_folder_of(plan.guide.output), ignore_errors=True)
         except VfiError as error:
             if alone:
                 raise
             failed.append((plan.clip, error))
             listener.failed(plan.clip, error)
     if failed:
-        names = ", ".join(clip.name for clip, _ in failed)
-        raise BatchError(f"{len(failed)} of {len(plans) + len(failed)} folders failed: {names}")
+        names = ", ".join(dict.fromkeys(clip.name for clip, _ in failed))
+        count = len({clip.name for clip, _ in failed})
+        raise BatchError(f"{count} of {len(clips)} folders failed: {names}")
     return results
 
 
@@ -162,16 +179,39 @@ def plan_folder(
 ) -> tuple[list[ClipPlan], list[tuple[Clip, VfiError]]]:
     """What will be made of the clips in a folder, and which of them cannot be done and why.
 
-    Raises InputError where there are no clips, OutputError where the output cannot be made.
+    A clip that follows another comes after it. Raises InputError where there are no clips,
+    OutputError where the output cannot be made.
     """
     clips = find_clips(folder)
     top = output_folder(Path(folder), output, options)
     check_folders(Path(folder), top)
+    followers: dict[str, Clip] = {}
+    if options.follow is not None:
+        followers = {clip.name: clip for clip in find_clips(options.follow)}
+        second = output_folder(options.follow, options.follow_output, options)
+        for source, target in (
+            (options.follow, second),
+            (Path(folder), second),
+            (options.follow, top),
+        ):
+            check_folders(source, target)
+        if second.resolve() == top.resolve():
+            raise OutputError(f"{second} is the output of both folders; choose another for one")
     plans: list[ClipPlan] = []
     failed: list[tuple[Clip, VfiError]] = []
     for clip in clips:
         try:
-            plans.append(plan_clip(clip, top / clip.name, options))
+            plan = plan_clip(clip, top / clip.name, options)
+            if options.follow is not None:
+                other = followers.get(clip.name)
+                if other is None:
+                    raise InputError(
+                        f"{options.follow / clip.name}: holds no images that could follow those "
+                        f"of {clip.folder}"
+                    )
+                plans += [plan, _plan_follower(plan, other, second / clip.name, options)]
+            else:
+                plans.append(plan)
         except VfiError as error:
             failed.append((clip, error))
     return plans, failed
@@ -235,6 +275,18 @@ def plan_clip(clip: Clip, output: Path, options: FolderOptions) -> ClipPlan:
     return plan
 
 
+def _plan_follower(guide: ClipPlan, clip: Clip, output: Path, options: FolderOptions) -> ClipPlan:
+    check_same_names(guide.clip, clip)
+    plan = plan_clip(clip, output, replace(options, naming=guide.naming))
+    if (plan.info.width, plan.info.height) != (guide.info.width, guide.info.height):
+        raise InputError(
+            f"{plan.info.path} and {guide.info.path} differ in size: {plan.info.describe()} and "
+            f"{guide.info.describe()}"
+        )
+    note = f"moved as the images of {guide.clip.folder.name}/ move"
+    return replace(plan, guide=guide, notes=(*plan.notes, note))
+
+
 def render_clip(
     plan: ClipPlan,
     options: FolderOptions,
@@ -262,7 +314,9 @@ def render_clip(
         if not published:
             making.render(interpolator)
         cuts, shown = making.publish(begun=published)
-        work.remove()
+        # Until what follows is made too, it is kept in mind that this is done.
+        if options.follow is None or plan.guide is not None:
+            work.remove()
     new = plan.new - shown
     return ClipResult(
         output=output,
@@ -285,7 +339,8 @@ def _as_conversion(options: FolderOptions) -> ConvertOptions:
 
 def _fingerprint(plan: ClipPlan, options: FolderOptions, settings: RenderSettings) -> str:
     """SHA-256 over everything that decides how the output looks."""
-    files = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in plan.clip.images]
+    images = (*plan.clip.images, *(plan.guide.clip.images if plan.guide else ()))
+    files = [(path.name, (s := path.stat()).st_size, s.st_mtime_ns) for path in images]
     names = [(p.name, p.left, str(p.t)) for p in plan.placements]
     content = (FOLDER_VERSION, asdict(settings), options.crop, options.resize, files, names)
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
@@ -317,6 +372,8 @@ class _Making:
         self._step = plan.inter + 1
         #: images that were read and may still be needed, by number
         self._images: dict[int, Image] = {}
+        #: of them, the pictures that they follow
+        self._guides: dict[int, Frame] = {}
 
     def render(self, interpolator: Interpolator) -> None:
         """Make the images that the work folder lacks."""
@@ -332,7 +389,9 @@ class _Making:
         settled = max(0, first // self._step - 1)
         begin = max(0, settled - scene_stream(self._settings).context)
         part = Part(first, stop=max(todo) + 1, settled=Fraction(settled) if begin else None)
-        synthesizer = synthesizer_for(self._settings, interpolator)
+        synthesizer: Synthesizer | Follower = synthesizer_for(self._settings, interpolator)
+        if self._plan.guide is not None:
+            synthesizer = Follower(interpolator, self._guides, scale=self._settings.scale)
         with Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded, _Writers() as writers:
             made = pictures(
                 decoded,
@@ -356,6 +415,7 @@ class _Making:
                 for number in list(self._images):
                     if number < k // self._step - 1:
                         del self._images[number]
+                        self._guides.pop(number, None)
 
     def _source(self, frame: Frame) -> Path | None:
         """The file whose picture a frame is, where it is one: a kept input, or at a cut."""
@@ -365,12 +425,18 @@ class _Making:
     def _decoded(self, begin: int) -> Iterator[tuple[Frame, Fraction, Signature | None]]:
         wanted = scene_stream(self._settings).needs_signatures
         for number in range(begin, len(self._plan.clip.images)):
-            image = read_image(self._plan.clip.images[number], pts=number)
-            if image.info.shape != self._plan.info.shape:
-                raise InputError(f"{image.info.path}: was changed while it was waiting to be read")
-            image = replace(image, frame=fitted(image.frame, self._options))
+            image = self._read(self._plan, number)
+            seen = image.frame  # what cuts are found on
+            if self._plan.guide is not None:
+                seen = self._guides[number] = self._read(self._plan.guide, number).frame
             self._images[number] = image
-            yield image.frame, Fraction(number), signature(image.frame) if wanted else None
+            yield image.frame, Fraction(number), signature(seen) if wanted else None
+
+    def _read(self, plan: ClipPlan, number: int) -> Image:
+        image = read_image(plan.clip.images[number], pts=number)
+        if image.info.shape != plan.info.shape:
+            raise InputError(f"{image.info.path}: was changed while it was waiting to be read")
+        return replace(image, frame=fitted(image.frame, self._options))
 
     def _write(self, name: str, frame: Frame, like: Image, source: Path | None) -> None:
         final = self._work.path / name

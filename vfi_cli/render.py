@@ -14,6 +14,7 @@ from typing import Any
 
 from vfi_cli.cuts import DEFAULT_THRESHOLD, Signature, signature
 from vfi_cli.duplicates import CADENCE_REACH
+from vfi_cli.follow import Follower
 from vfi_cli.frame import Frame, Window
 from vfi_cli.io.decode import Broken, FrameReader
 from vfi_cli.io.encode import VideoWriter
@@ -78,7 +79,7 @@ class Part:
 
 def pictures(
     decoded: Iterable[tuple[Frame, Fraction, Signature | None]],
-    synthesizer: Synthesizer,
+    synthesizer: Synthesizer | Follower,
     settings: RenderSettings,
     grid: OutputGrid,
     part: Part,
@@ -122,6 +123,7 @@ def pictures(
         if isinstance(placed.content, Window):
             yield synthesizer.between(placed.content)
         else:
+            assert isinstance(synthesizer, Synthesizer), "what follows has no times for rows"
             yield synthesizer.rows(placed.content)
 
 

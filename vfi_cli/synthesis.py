@@ -66,7 +66,7 @@ class Synthesizer:
 
     def between(self, window: Window) -> Frame:
         """The frame at ``window.timestep`` between the middle two frames of the window."""
-        frames = _complete(window.frames)
+        frames = without_gaps(window.frames)
         middle = len(frames) // 2
         left, right = frames[middle - 1], frames[middle]
         assert left is not None
@@ -87,7 +87,9 @@ class Synthesizer:
         self._kept = max(self._kept, len(known))
         made: list[Tensor] = []
         for strip in strips:
-            seen = [self._picture(frame) for frame in _complete(strip.frames) if frame is not None]
+            seen = [
+                self._picture(frame) for frame in without_gaps(strip.frames) if frame is not None
+            ]
             picture = seen[0].tensor
             if len(seen) > 1:
                 # Beyond the strip the times go on, so that nothing ends at its edge.
@@ -150,7 +152,7 @@ class Synthesizer:
         return self._midpoints[t]
 
 
-def _complete(frames: tuple[Frame | None, ...]) -> tuple[Frame | None, ...]:
+def without_gaps(frames: tuple[Frame | None, ...]) -> tuple[Frame | None, ...]:
     """The frames of a window, or the middle two where an outer one is missing: between them a
     four-frame model interpolates linearly."""
     return frames[1:3] if len(frames) == 4 and None in (frames[0], frames[3]) else frames

@@ -9,6 +9,7 @@ import typer
 
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
+from vfi_cli.errors import UsageError
 from vfi_cli.io.naming import Clip, Naming, find_clips
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ EXAMPLES = """\
 [bold]Examples[/bold]
   vfi frames clip/ --inter 3                        into clip.x4/
   vfi frames REDS/val_15fps --inter 1 -o out/       every clip in the folder
+  vfi frames clip/ --inter 3 --follow depth/        depth maps move as the clip does
   vfi frames shots/ --inter 1 --keep-inputs --naming sequence -o smooth/
 """
 
@@ -66,6 +68,25 @@ Resize = Annotated[
         show_default=False,
     ),
 ]
+Follow = Annotated[
+    Path | None,
+    typer.Option(
+        "--follow",
+        metavar="DIR2",
+        help="Also move these images (depth maps, masks) as those of DIR move; same names and "
+        "sizes, 16 bits stay 16.",
+        show_default=False,
+    ),
+]
+FollowOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--follow-output",
+        metavar="OUT2",
+        help="Folder to make of DIR2.",
+        show_default="DIR2.xN beside it",
+    ),
+]
 
 
 def frames(
@@ -77,6 +98,8 @@ def frames(
     keep_inputs: KeepInputs = False,
     crop: Crop = None,
     resize: Resize = None,
+    follow: Follow = None,
+    follow_output: FollowOutput = None,
     model: opt.Model = "default",
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
@@ -99,6 +122,8 @@ def frames(
     The output folder appears when it is complete; a run that was interrupted goes on
     when the same command is given again.
     """
+    if follow_output is not None and follow is None:
+        raise UsageError("--follow-output needs --follow DIR2")
     find_clips(folder)  # a folder that is missing or empty is told before torch is loaded
     from vfi_cli.api import ModelOptions
     from vfi_cli.folders import FolderOptions, interpolate_frames, plan_folder
@@ -112,6 +137,7 @@ def frames(
         ),
         **{k: params[k] for k in ("inter", "naming", "keep_inputs", "crop", "resize")},
         **{k: params[k] for k in ("cuts", "cuts_threshold", "overwrite")},
+        **{k: params[k] for k in ("follow", "follow_output")},
     )
     screen = _screen(options, quiet=quiet)
     try:
