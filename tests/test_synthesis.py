@@ -27,11 +27,13 @@ class Recorder:
         self.frames_seen = frames_seen
         self.any_timestep = any_timestep
         self.calls: list[tuple[int, Fraction]] = []
+        self.keys: list[tuple[object, ...]] = []
 
     def interpolate(self, frames: Tensor, t: Fraction, **options: Any) -> Tensor:
         assert float(frames.min()) >= 0
         assert float(frames.max()) <= 1
         self.calls.append((frames.shape[1], t))
+        self.keys.append(tuple(options["keys"]))
         middle = frames.shape[1] // 2
         left, right = frames[:, middle - 1], frames[:, middle]
         return left + (right - left) * float(t)
@@ -130,3 +132,23 @@ def test_source_frames_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> No
         for n in (1, 2, 3):
             maker.between(Window((left, right), Fraction(n, 4)))
     assert converted == [0, 1, 2, 3]
+
+
+def test_a_picture_keeps_its_name_so_that_models_know_it_again() -> None:
+    recorder = Recorder()
+    maker = synthesizer(recorder)
+    frames = [flat(10 * n, n) for n in range(4)]
+    for left, right in itertools.pairwise(frames):
+        for n in (1, 2):
+            maker.between(Window((left, right), Fraction(n, 3)))
+    assert recorder.keys[0] == recorder.keys[1], "the same pair at another time"
+    assert recorder.keys[1][1] == recorder.keys[2][0], "the right frame becomes the left one"
+    assert len({name for pair in recorder.keys for name in pair}) == 4
+
+
+def test_midpoints_have_names_of_their_own() -> None:
+    recorder = Recorder(any_timestep=False)
+    synthesizer(recorder).between(Window((flat(0, 0), flat(160, 1)), Fraction(1, 8)))
+    (left, right), (same, half), (again, quarter) = recorder.keys
+    assert left == same == again
+    assert len({left, right, half, quarter}) == 4
