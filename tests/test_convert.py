@@ -231,7 +231,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         convert(source, output, factor=2, listener=Impatient())
     assert not output.exists()
-    assert (work_folder_of(output) / "000000.nut").exists()
+    assert (work_folder_of(output) / "000000.segment").exists()
 
     class Watcher(Listener):
         first: int | None = None
@@ -463,3 +463,38 @@ def test_the_public_functions(tmp_path: Path) -> None:
         vfi_cli.convert(source)
     with pytest.raises(UsageError, match="no option 'timing'"):
         vfi_cli.convert(source, fps=50, timing=None)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "codec", "suffix"),
+    [
+        ("yuv422p10le", "prores", ".mov"),
+        ("yuva444p10le", "prores", ".mov"),
+        ("yuva420p", "vp9", ".webm"),
+        ("yuv420p", "av1", ".mp4"),
+        ("yuv420p", "rawvideo", ".nut"),
+    ],
+)
+def test_every_codec_goes_through_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pix_fmt: str, codec: str, suffix: str
+) -> None:
+    """Segments are kept in what holds the codec; a rate that milliseconds do not hold is exact."""
+    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 4))
+    source = write_clip(
+        tmp_path / "in.mkv",
+        frames=20,
+        codec="ffv1",
+        pix_fmt=pix_fmt,
+        size=(256, 144),
+        options={"g": "5"},
+    )
+    result = convert(source, tmp_path / f"out{suffix}", fps=Fraction(60000, 1001), codec=codec)
+    assert len(result.plan.segments) > 1
+    made = probe(result.output)
+    assert made.pix_fmt == pix_fmt
+    frames = frames_of(result.output)
+    assert len(frames) == 48
+    with FrameReader(made) as reader:
+        shown = [read_number(f.planes[0], f.layout.bits) for f in reader]
+    assert shown[0] == 0
+    assert shown[-1] == 19

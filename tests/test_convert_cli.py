@@ -207,14 +207,14 @@ def test_killed_at_any_moment_and_started_again(tmp_path: Path, vfi: Vfi) -> Non
     for wanted in (1, 3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
-        while len(list(folder.glob("*.nut"))) < wanted:
+        while len(list(folder.glob("*.segment"))) < wanted:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not output.exists()
-        finished.append((folder / "000000.nut").stat().st_mtime_ns)
+        finished.append((folder / "000000.segment").stat().st_mtime_ns)
     assert finished[0] == finished[1], "a finished segment was rendered again"
     result = vfi("convert", source, *arguments, "-o", output)
     assert result.returncode == 0, result.stderr
@@ -246,7 +246,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     )
     folder = work_folder_of(output)
     deadline = time.monotonic() + 60
-    while not list(folder.glob("*.nut")):
+    while not list(folder.glob("*.segment")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -256,7 +256,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert "same command" in errors
     assert "Traceback" not in errors
     assert not output.exists()
-    assert list(folder.glob("*.nut"))
+    assert list(folder.glob("*.segment"))
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_is_done(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeyboardInterrupt):
         render_sequence(plan_sequence(source, target, options), options, stop_at(5))
     assert not target.exists()
-    first = next((tmp_path / ".v.mkv.vfi").glob("*.nut"))
+    first = next((tmp_path / ".v.mkv.vfi").glob("*.segment"))
     made = first.stat().st_mtime_ns
 
     other = SequenceOptions(Fraction(24), EncoderOptions(codec="ffv1"))

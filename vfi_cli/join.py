@@ -137,6 +137,8 @@ def _write(
 
         tick, _ = frame_clock(fps, plan.time_map.output(start), plan.muxer)
         tags = dict(plan.video_tags)
+        if "alpha_mode" in first.streams.video[0].metadata:  # VP9's second picture, beside each
+            tags["alpha_mode"] = "1"
         if plan.timecode and (label := _timecode(plan, source, info, fps, start)):
             tags["timecode"] = label
 
@@ -315,8 +317,10 @@ def _numbered(
             # A closed group of pictures begins with its first frame, wherever the container
             # moved it to keep decoding times from being negative.
             base = packet.pts
-        number, rest = divmod((packet.pts - base) * ratio.numerator, ratio.denominator)
-        if rest:
+        # Matroska, which alone keeps some streams, rounds times to its own ticks.
+        exact = (packet.pts - base) * ratio.numerator
+        number = (2 * exact + ratio.denominator) // (2 * ratio.denominator)
+        if abs(exact - number * ratio.denominator) > ratio.numerator:
             raise OutputError(f"{path}: a frame of this segment is off the {fps} fps grid")
         yield packet, number
 

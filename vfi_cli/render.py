@@ -161,7 +161,7 @@ def render_segment(
     *,
     on_frame: Callable[[], None] = lambda: None,
 ) -> SegmentResult:
-    """Render one segment to a NUT file; the same decoded pictures whoever renders it, whenever.
+    """Render one segment to a file: the same decoded pictures whoever renders it, whenever.
 
     ``on_frame`` is called after each frame handed to the encoder. Where the input
     stops being decodable the segment ends early, and the result says where.
@@ -213,7 +213,6 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
         width=info.width,
         height=info.height,
         sample_aspect_ratio=info.sample_aspect_ratio,
-        container="nut",
     )
 
 

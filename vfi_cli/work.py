@@ -117,11 +117,11 @@ class WorkFolder:
 
     def segment(self, number: int) -> Path:
         """The finished segment's file; it exists only when the segment is complete."""
-        return self.path / f"{number:06}.nut"
+        return self.path / f"{number:06}.segment"
 
     def segment_part(self, number: int) -> Path:
         """Where a segment is written before it is complete."""
-        return self.path / f"{number:06}.nut.part"
+        return self.path / f"{number:06}.segment.part"
 
     def temporary_output(self, suffix: str) -> Path:
         """Where the joined output is written before it is checked and published."""

@@ -31,7 +31,9 @@ def decoder_of(stream: VideoStream, *, threads: int, strict: bool) -> VideoCodec
     """A stream's decoder, not yet open. ``threads`` 0 is one a core; strict reports all damage."""
     context = stream.codec_context
     name = context.codec.canonical_name
-    if stream.metadata.get("alpha_mode") == "1" and name in _ALPHA_DECODERS:
+    # Matroska's own element reads "alpha_mode", a tag of that name "ALPHA_MODE".
+    stated = {key.lower(): value for key, value in stream.metadata.items()}
+    if stated.get("alpha_mode") == "1" and name in _ALPHA_DECODERS:
         try:
             other = Codec(_ALPHA_DECODERS[name], "r").create("video")
         except ValueError:

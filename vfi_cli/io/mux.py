@@ -133,6 +133,8 @@ class OutputMux:
             context.sample_aspect_ratio = sample_aspect_ratio
         if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
             context.codec_tag = "hvc1"  # the tag that Apple's players ask for
+        if context.name == "rawvideo":
+            context.codec_tag = template.codec_context.codec_tag  # it alone tells the pixel format
         self._picture(
             stream,
             tags=tags,
