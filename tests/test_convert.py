@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.media import read_number, write_clip
 from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert_file
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import Frame
-from vfi_cli.io.decode import FrameReader, probe
+from vfi_cli.io.decode import Broken, FrameReader, probe
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import load_model
 from vfi_cli.plan import Plan, Timing
@@ -323,6 +324,27 @@ def test_a_file_damaged_in_the_middle(tmp_path: Path) -> None:
     kept = numbers(frames_of(output))[::2]
     assert kept == list(range(len(kept)))
     assert len(kept) > 10
+
+
+def test_damage_where_a_segment_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The segment after the last good one is then empty."""
+    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 2))
+    source = write_clip(tmp_path / "in.mkv", frames=60, options={"g": "20"})
+    original = FrameReader._run
+
+    def damaged(self: FrameReader) -> Iterator[Frame]:
+        for frame in original(self):
+            if frame.time >= Fraction(4, 5):
+                self.broken = Broken(frame.time, "invalid data")
+                return
+            yield frame
+
+    monkeypatch.setattr(FrameReader, "_run", damaged)
+    output = tmp_path / "out.mkv"
+    with pytest.raises(TruncatedInputError, match=r"after 0:00\.80"):
+        convert(source, output, factor=2)
+    monkeypatch.undo()
+    assert numbers(frames_of(output))[::2] == list(range(20))
 
 
 def test_inputs_that_are_no_video(tmp_path: Path) -> None:

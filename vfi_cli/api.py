@@ -147,9 +147,9 @@ def convert_file(
 
     ``output`` is a file, or a folder, or None for the input's own; a folder gets a file
     named after the input and the rate. ``interpolator`` loads the model (by default the one
-    that the options name). An unfinished run of the
-    same conversion is continued. Raises a VfiError; a TruncatedInputError is raised
-    after the output was published with what could be decoded.
+    that the options name). An unfinished run of the same conversion is continued.
+    Raises a VfiError; a TruncatedInputError is raised after the output was published
+    with what could be decoded.
     """
     listener = listener or Listener()
     began = time.monotonic()
@@ -171,7 +171,7 @@ def convert_file(
             raise InputError(f"{plan.info.path}: no picture could be decoded{_why(results)}")
         warnings: tuple[str, ...] = ()
         if not finished_before:
-            warnings = _finish(plan, work, target, counts.frames, options.overwrite)
+            warnings = _finish(plan, work, target, results, options.overwrite)
         work.remove()
     cut_short = _truncation(plan, results)
     if cut_short is not None:
@@ -286,11 +286,13 @@ def _span(info: SourceInfo, timing: Timing) -> tuple[Fraction | None, Fraction |
 
 
 def _finish(
-    plan: Plan, work: WorkFolder, target: Path, frames: int, overwrite: bool
+    plan: Plan, work: WorkFolder, target: Path, results: list[SegmentResult], overwrite: bool
 ) -> tuple[str, ...]:
     """Join the segments, read the result back, and give it its name."""
     temporary = work.temporary_output(target.suffix)
-    segments = [work.segment(s.number) for s in plan.segments if work.segment(s.number).exists()]
+    # The last of a damaged input's may be empty.
+    segments = [work.segment(n) for n, result in enumerate(results) if result.counts.frames]
+    frames = sum(result.counts.frames for result in results)
     cut_short = frames < plan.frames
     joined = join(
         segments,
