@@ -21,6 +21,7 @@ from vfi_cli.cli.options import (
 )
 from vfi_cli.cli.progress import LOG_INTERVAL, Progress
 from vfi_cli.errors import UsageError
+from vfi_cli.timeline import format_rate
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -116,7 +117,7 @@ def test_numbers_for_people() -> None:
         "1:40",
         "1:02:03",
     ]
-    assert [messages.rate(Fraction(*r)) for r in ((60, 1), (30000, 1001), (24000, 1001))] == [
+    assert [format_rate(Fraction(*r)) for r in ((60, 1), (30000, 1001), (24000, 1001))] == [
         "60",
         "29.97",
         "23.976",

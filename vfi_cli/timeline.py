@@ -62,20 +62,20 @@ def _parse_positive(text: str, what: str, examples: str) -> Fraction:
     return numbers[0] / numbers[1] if len(numbers) == 2 else numbers[0]
 
 
-def format_time(seconds: Fraction | float) -> str:
-    """``0:41.20``, ``1:02:03.45``: for people, rounded to hundredths."""
-    hundredths = round(abs(Fraction(seconds)) * 100)
-    minutes, rest = divmod(hundredths, 6000)
+def format_time(seconds: Fraction | float, *, decimals: int = 2) -> str:
+    """A length of time for people: ``0:41.20``, ``1:02:03.45``. Rounds half to even."""
+    scale = 10**decimals
+    ticks = round(Fraction(seconds) * scale)
+    sign = "-" if ticks < 0 else ""
+    whole, part = divmod(abs(ticks), scale)
+    minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
-    sign = "-" if seconds < 0 and hundredths else ""
-    clock = f"{minutes}:{rest // 100:02}.{rest % 100:02}"
-    return f"{sign}{hours}:{clock.zfill(8)}" if hours else sign + clock
+    text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{sign}{text}.{part:0{decimals}}" if decimals else f"{sign}{text}"
 
 
-def format_rate(rate: Fraction) -> str:
+def format_rate(rate: Fraction | float) -> str:
     """``60``, ``29.97``, ``23.976``: the way people write a rate."""
-    if rate.denominator == 1:
-        return str(rate.numerator)
     return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from vfi_cli.errors import VfiError
+from vfi_cli.timeline import format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,15 +160,8 @@ def number(value: int) -> str:
 
 
 def clock(seconds: Fraction | float, *, decimals: int = 1) -> str:
-    """A length of time: 134.3 → ``2:14.3``, 3723 → ``1:02:03.0``. Rounds half to even."""
-    scale = 10**decimals
-    ticks = round(Fraction(seconds) * scale)
-    sign = "-" if ticks < 0 else ""
-    whole, part = divmod(abs(ticks), scale)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-    return f"{sign}{text}.{part:0{decimals}}" if decimals else f"{sign}{text}"
+    """A length of time: 134.3 → ``2:14.3``."""
+    return format_time(seconds, decimals=decimals)
 
 
 def spoken(seconds: float) -> str:
@@ -189,9 +183,3 @@ def size(count: int) -> str:
             )
         value /= 1000
     return f"{value:.1f}{_THIN}TB"
-
-
-def rate(fps: Fraction | float) -> str:
-    """A frame rate for people: ``60``, ``29.97``, ``23.976``."""
-    value = float(fps)
-    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -17,6 +17,7 @@ from vfi_cli.io.pipe import StreamReader
 from vfi_cli.io.streams import StreamPlan
 from vfi_cli.pipe import convert_stream
 from vfi_cli.plan import output_rate
+from vfi_cli.timeline import format_rate
 
 
 def run_pipe(
@@ -42,7 +43,7 @@ def run_pipe(
         ) -> None:
             fps = output_rate(reader.info.nominal_rate, options.timing)
             screen.print(f"{inputs[0]}  {describe_source(reader.info)}")
-            screen.print(f"{output}  {messages.rate(fps)} fps  {encoder.encoder} {encoder.pix_fmt}")
+            screen.print(f"{output}  {format_rate(fps)} fps  {encoder.encoder} {encoder.pix_fmt}")
             others = len(reader.other_streams)
             if streams is None and others:
                 screen.print(f"  YUV4MPEG2 holds the picture alone: {others} streams are left out")

@@ -28,6 +28,7 @@ from vfi_cli.io.decode import SourceInfo, probe
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import natural_key
 from vfi_cli.plan import Plan, Timing
+from vfi_cli.timeline import format_rate
 
 if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
@@ -235,7 +236,7 @@ class Batch:
 
 def describe_input(info: SourceInfo) -> str:
     """``1920×1080  29.97 fps, variable  2:14.3  h264 8-bit bt709``."""
-    rate = messages.rate(info.nominal_rate) + " fps" + (", variable" if info.variable else "")
+    rate = format_rate(info.nominal_rate) + " fps" + (", variable" if info.variable else "")
     return describe_source(info, rate, messages.clock(info.duration))
 
 
@@ -261,7 +262,7 @@ def describe_output(plan: Plan) -> str:
         for kind in dict.fromkeys(kinds)
     ]
     parts = [
-        f"{messages.rate(plan.grid.fps)} fps",
+        f"{format_rate(plan.grid.fps)} fps",
         f"{messages.number(plan.frames)} frames",
         f"model {settings.model}, {settings.dtype} on {settings.device}",
         f"{plan.encoder.encoder} {plan.encoder.pix_fmt}",

@@ -11,6 +11,7 @@ import typer
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.io.naming import find_clips
+from vfi_cli.timeline import format_rate
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -76,7 +77,7 @@ def video(
     count = messages.number(plan.frames)
     console.print(f"{source:<{left}}  {count} images  {plan.info.describe()}")
     console.print(
-        f"{output.name:<{left}}  {messages.rate(fps)} fps  {messages.clock(plan.frames / fps)}  "
+        f"{output.name:<{left}}  {format_rate(fps)} fps  {messages.clock(plan.frames / fps)}  "
         f"{plan.encoder.encoder} {plan.encoder.pix_fmt}"
     )
     for note in plan.notes:

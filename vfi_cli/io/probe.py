@@ -19,8 +19,9 @@ from vfi_cli.errors import InputError
 from vfi_cli.io.feed import STRICT_CODECS, decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format
 from vfi_cli.io.scan import PacketList, find_rate, one_duration, reorder_delay, scan_packets
-from vfi_cli.io.source import DEMUX_ERRORS, SourceInfo, clock, open_input, picture_stream
+from vfi_cli.io.source import DEMUX_ERRORS, SourceInfo, open_input, picture_stream
 from vfi_cli.io.stated import chroma_location, color_of, side_data
+from vfi_cli.timeline import format_time
 
 #: Frames that are decoded to see whether the decoder agrees with the packets.
 _SAMPLE = 12
@@ -69,7 +70,7 @@ def probe(path: str | os.PathLike[str]) -> SourceInfo:
         if not timeline.pts:
             raise InputError(f"{name}: its picture stream does not decode")
         if first > 0:
-            begin = clock(timeline.pts[0] * timeline.time_base)
+            begin = format_time(timeline.pts[0] * timeline.time_base)
             warnings.append(
                 f"the first {first} packets do not decode; the picture begins at {begin}"
             )
@@ -313,7 +314,7 @@ def _repaired(stamps: Sequence[int | None], base: Fraction, rate: Fraction) -> _
             times.append(previous + 1 if later > previous else previous + step)
     for place in range(1, len(times)):
         times[place] = max(times[place], times[place - 1] + 1)
-    where = clock(times[0] * base)
+    where = format_time(times[0] * base)
     return _Timeline(
         times,
         times[-1] + step,

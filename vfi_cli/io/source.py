@@ -97,16 +97,6 @@ class Broken:
     reason: str  # "invalid data in packet 1236"
 
 
-def clock(time: Fraction | int) -> str:
-    """A time for people: 1:02:03.40, minutes at least, hundredths rounded down."""
-    sign = "-" if time < 0 else ""
-    hundredths = int(abs(Fraction(time)) * 100)
-    minutes, rest = divmod(hundredths, 6000)
-    hours, minutes = divmod(minutes, 60)
-    lead = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{sign}{lead}:{rest // 100:02d}.{rest % 100:02d}"
-
-
 def open_input(path: str | os.PathLike[str], **options: Any) -> InputContainer:
     """Open a regular file for demuxing. The caller closes it.
 
