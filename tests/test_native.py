@@ -426,3 +426,15 @@ def test_the_kernels_check_for_themselves() -> None:
         torch.ops.vfi.correlation(picture, picture[:1], 2)
     with pytest.raises(RuntimeError, match="cost volume"):
         torch.ops.vfi.correlation_grad(picture, picture, 2, False)
+
+
+@needs_extension
+@pytest.mark.parametrize("height", [160, 176, 192, 208])
+def test_correlation_reads_nothing_beyond_its_inputs(height):
+    """Buffers this large end where a mapping ends: a value read ahead would be a fault."""
+    a = torch.randn(1, 32, height, 320).to(memory_format=torch.channels_last)
+    b = torch.randn(1, 32, height, 320).to(memory_format=torch.channels_last)
+    found = ops.correlation(a, b, 4)
+    rows = slice(height // 2 - 6, height // 2 + 6)
+    expected = reference.correlation(a[:, :, rows], b[:, :, rows], 4)
+    torch.testing.assert_close(found[:, :, rows][:, :, 4:-4], expected[:, :, 4:-4])

@@ -339,6 +339,9 @@ inline void correlate_strip(int64_t channels, const A* a, int64_t a_plane, const
                             int64_t b_plane, A scale, A (*VFI_RESTRICT sums)[kLanes]) {
   A acc[shifts][kLanes] = {};
   for (int64_t c = 0; c < channels; ++c, a += a_plane, b += b_plane) {
+    // GCC 12 otherwise loads parts of the next channel's row ahead, beyond the last one's too,
+    // where no memory may be.
+    asm volatile("" ::: "memory");
 #pragma GCC unroll 9
     for (int j = 0; j < shifts; ++j) {
       for (int i = 0; i < kLanes; ++i) acc[j][i] += a[i] * b[i + j];
