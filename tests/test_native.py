@@ -436,5 +436,6 @@ def test_correlation_reads_nothing_beyond_its_inputs(height):
     b = torch.randn(1, 32, height, 320).to(memory_format=torch.channels_last)
     found = ops.correlation(a, b, 4)
     rows = slice(height // 2 - 6, height // 2 + 6)
-    expected = reference.correlation(a[:, :, rows], b[:, :, rows], 4)
+    with ops.use_reference():
+        expected = ops.correlation(a[:, :, rows], b[:, :, rows], 4)
     torch.testing.assert_close(found[:, :, rows][:, :, 4:-4], expected[:, :, 4:-4])
