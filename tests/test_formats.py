@@ -50,12 +50,14 @@ def test_places_of_components_are_swscales(name):
     if plain == name:
         pytest.skip("is the plain arrangement itself")
     random = np.random.default_rng(1)
+    # Wide enough for swscale: of 16 pixels it gets a row of packed 4:2:2's chroma wrong, now and
+    # then (y210, y216).
     planes = tuple(
-        random.integers(0, layout.peak + 1, layout.plane_shape(n, 16, 8)).astype(layout.dtype)
+        random.integers(0, layout.peak + 1, layout.plane_shape(n, 64, 16)).astype(layout.dtype)
         for n in range(layout.components)
     )
     try:
-        other = pack(planes, name, 16, 8).reformat(format=plain)
+        other = pack(planes, name, 64, 16).reformat(format=plain)
     except ValueError:
         pytest.skip("swscale does not convert it")
     assert all(map(np.array_equal, planes, unpack(other)[1]))
