@@ -252,7 +252,19 @@ class QuadraticModel(nn.Module):
         return flow1, flow2, weight1 / (weight1 + weight2)
 
     def forward(self, frames: Tensor, timestep: Tensor, memo: Memo) -> Tensor:
-        flow1, flow2, share = self.estimate(frames, timestep, memo)
+        return self._synthesise(frames, memo, *self.estimate(frames, timestep, memo))
+
+    def stages(self, frames: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """For training: the new frame, and its flow (B, 4, H, W) in pixels."""
+        memo = Memo()
+        memo.bind(range(frames.shape[1]), ())  # of this window only
+        found = self.estimate(frames, timestep, memo)
+        return self._synthesise(frames, memo, *found), torch.cat(found[:2], 1)
+
+    def _synthesise(
+        self, frames: Tensor, memo: Memo, flow1: Tensor, flow2: Tensor, share: Tensor
+    ) -> Tensor:
+        """The middle frames and their features warped, blended, and the residual on top."""
         first = frames.shape[1] // 2 - 1
 
         def context(position: int) -> Tensor:

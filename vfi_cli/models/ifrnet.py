@@ -123,9 +123,15 @@ class IFRNet(Network):
         self.decoder1 = Decoder(3 * w1 + 4, 3 * w1, 8, widths)
 
     def _estimate(
-        self, frames: Tensor, timestep: Tensor, scale: float, memo: Memo | None
+        self,
+        frames: Tensor,
+        timestep: Tensor,
+        scale: float,
+        memo: Memo | None,
+        levels: list[tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Flows to both sides, the mask and the residual, all at the size of the frames."""
+        """Flows to both sides, the mask and the residual, all at the size of the frames; what
+        the coarser levels found (flow and features) goes to ``levels``."""
         batch = timestep.shape[0]
 
         def encode() -> tuple[list[Tensor], list[Tensor]]:
@@ -147,6 +153,8 @@ class IFRNet(Network):
         out = self.decoder4(side0[3], side1[3], embedding)
         flow = out[:, :4].float()
         for level, decoder in ((2, self.decoder3), (1, self.decoder2), (0, self.decoder1)):
+            if levels is not None:
+                levels.append((flow, out[:, 4:]))
             warped0 = warp(side0[level], flow[:, :2])
             warped1 = warp(side1[level], flow[:, 2:])
             out = decoder(out[:, 4:], warped0, warped1, flow)
@@ -165,7 +173,11 @@ class IFRNet(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
-        flow0, flow1, mask, residual = self._estimate(frames, timestep, scale, memo)
+        return self._merge(frames, *self._estimate(frames, timestep, scale, memo))
+
+    def _merge(
+        self, frames: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
+    ) -> Tensor:
         warped0, warped1 = warp(frames[:, 0], flow0), warp(frames[:, 1], flow1)
         return (torch.lerp(warped1, warped0, mask) + residual).clamp(0, 1)
 
@@ -174,6 +186,15 @@ class IFRNet(Network):
     ) -> Motion:
         flow0, flow1, mask, _ = self._estimate(frames, timestep, scale, memo)
         return Motion(flow0, flow1, mask)
+
+    def stages(
+        self, frames: Tensor, timestep: Tensor
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """For training: the new frame, its flow (B, 4, H, W) in pixels, and at 1/8, 1/4 and 1/2
+        of the size the flow in pixels of that size and the intermediate features."""
+        levels: list[tuple[Tensor, Tensor]] = []
+        found = self._estimate(frames, timestep, 1.0, None, levels)
+        return self._merge(frames, *found), torch.cat(found[:2], 1), levels
 
 
 def _widths(state: StateDict) -> Widths:

@@ -144,11 +144,20 @@ class RRIN(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
-        flow, warped0, warped1 = self._estimate(frames, timestep, memo)
+        return self._merge(frames, timestep, *self._estimate(frames, timestep, memo))
+
+    def _merge(
+        self, frames: Tensor, timestep: Tensor, flow: Tensor, warped0: Tensor, warped1: Tensor
+    ) -> Tensor:
         share = self._shares(frames, timestep, flow, warped0, warped1)
         merged = torch.lerp(warped1, warped0, share)
         both = frames.flatten(1, 2).expand(timestep.shape[0], -1, -1, -1)
         return (merged + self.final(torch.cat((both, merged), 1))).clamp(0, 1)
+
+    def stages(self, frames: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """For training: the new frame, and its flow (B, 4, H, W) in pixels."""
+        found = self._estimate(frames, timestep, None)
+        return self._merge(frames, timestep, *found), found[0]
 
     def motion(
         self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None

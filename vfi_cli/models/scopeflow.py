@@ -162,9 +162,15 @@ class FlowNet(nn.Module):
         return self.between(first, self.features(first), second, self.features(second))
 
     def between(
-        self, first: Tensor, features0: list[Tensor], second: Tensor, features1: list[Tensor]
+        self,
+        first: Tensor,
+        features0: list[Tensor],
+        second: Tensor,
+        features1: list[Tensor],
+        levels: list[Tensor] | None = None,
     ) -> Tensor:
-        """Flow from the first frame to the second, from frames and their features."""
+        """Flow from the first frame to the second, from frames and their features; the flow of
+        each level (B, 2, h, w), in pixels of the frames, goes to ``levels``."""
         height, width = first.shape[2:]
         flow = first.new_zeros(first.shape[0], 2, *features0[0].shape[2:])
         for level in range(_LEVELS):
@@ -188,6 +194,8 @@ class FlowNet(nn.Module):
             # The published code scales in place, so that the refined flow is scaled once more
             # than its units ask for. The weights are trained with it.
             flow = _axes(flow, *unit)
+            if levels is not None:
+                levels.append(flow / _UNIT)
         # Two steps, at half size and at full size, as published: one would not be the same.
         return _resize_as(_resize_as(flow, features0[_LEVELS]), first) / _UNIT
 
@@ -203,6 +211,13 @@ class ScopeFlow(Network, FlowNet):
 
     def flow(self, frames: Tensor) -> Tensor:
         return FlowNet.forward(self, frames[:, 0], frames[:, 1])
+
+    def stages(self, first: Tensor, second: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """For training: the flow (B, 2, H, W) from the first frame to the second, and those of
+        the levels at 1/64, 1/32, … 1/4 of the size, all in pixels of the frames."""
+        levels: list[Tensor] = []
+        found = self.between(first, self.features(first), second, self.features(second), levels)
+        return found, levels
 
 
 def _matches(state: StateDict) -> bool:
