@@ -28,7 +28,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("join",),
     ("execute",),
     ("api",),
-    ("bench", "folders", "pipe", "sequence", "training"),
+    ("report",),
+    ("bench", "compare", "folders", "pipe", "sequence", "training"),
     ("cli",),
     ("__init__", "__main__"),
 )
