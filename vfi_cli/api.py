@@ -20,7 +20,7 @@ from vfi_cli.errors import InputError, ModelError, OutputError, TruncatedInputEr
 from vfi_cli.execute.local import render_missing
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.containers import MUXERS, muxer_for
-from vfi_cli.io.decode import SourceInfo, probe
+from vfi_cli.io.decode import Broken, SourceInfo, probe
 from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
@@ -38,7 +38,7 @@ from vfi_cli.plan import (
     source_timeline,
 )
 from vfi_cli.render import Counts, SegmentResult
-from vfi_cli.timeline import format_rate, format_time, parse_factor, parse_rate
+from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
 from vfi_cli.work import WorkFolder, was_published, work_folder_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ class Listener:
         """The plan stands, nothing is rendered yet."""
 
     def progress(self, done: int) -> None:
-        """``done`` output frames are finished, those of an earlier run included."""
+        """``done`` output frames are finished, those of an earlier run included.
+
+        One frame that is finished now is one call; what an earlier run left comes all at once.
+        """
 
     def rendered(self) -> None:
         """All frames are made; joining and checking begin."""
@@ -111,16 +114,21 @@ def prepare(
     output: str | os.PathLike[str] | None,
     options: ConvertOptions,
     interpolator: Callable[[], Interpolator],
+    *,
+    new_folder: bool = False,
 ) -> tuple[Plan, Path]:
     """Plan the conversion of a probed input; says what is wrong before any work is done.
 
     ``interpolator`` loads the model; it is asked last, because it takes the longest.
+    ``new_folder``: ``output`` is a folder that will be made.
     """
     target = Path(output) if output is not None else Path(info.path).parent
-    if target.is_dir():
+    if new_folder or target.is_dir():
         target /= default_name(info, options)
-    check_output(Path(info.path), target)
-    begin, end = _span(info, options.timing)
+    check_output(Path(info.path), target, new_folder=new_folder)
+    timeline = source_timeline(info)
+    grid = output_grid(info, timeline, options.timing)
+    begin, end = _span(grid, options.timing)
     streams = plan_streams(
         info,
         target.suffix,
@@ -132,7 +140,7 @@ def prepare(
     encoder = choose_encoder(options.encoder, info, target.suffix)
     interval = 1 / info.nominal_rate
     settings = render_settings(options, interpolator(), info.width, info.height, interval)
-    return make_plan(info, options.timing, settings, encoder, streams), target
+    return make_plan(info, timeline, grid, settings, encoder, streams), target
 
 
 def convert_file(
@@ -157,9 +165,7 @@ def convert_file(
     model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model)
     folder = work_folder_of(target)
-    finished_before = target.exists() and was_published(folder, plan.fingerprint)
-    if target.exists() and not options.overwrite and not finished_before:
-        raise OutputError(f"{target} exists already; add --overwrite to replace it")
+    finished_before = is_finished(plan, target, options)
     listener.planned(plan, target)
     with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:
         results = render_missing(plan, work, model, listener.progress)
@@ -168,12 +174,12 @@ def convert_file(
         for result in results:
             counts.add(result.counts)
         if counts.frames == 0:
-            raise InputError(f"{plan.info.path}: no picture could be decoded{_why(results)}")
+            raise InputError(no_picture(plan, results[-1].broken if results else None))
         warnings: tuple[str, ...] = ()
         if not finished_before:
             warnings = _finish(plan, work, target, results, options.overwrite)
         work.remove()
-    cut_short = _truncation(plan, results)
+    cut_short = truncation(plan, results[-1].broken if results else None)
     if cut_short is not None:
         text = f"{cut_short}; converted up to there: {target}, {counts.frames} frames"
         if not options.allow_truncated:
@@ -188,6 +194,19 @@ def convert_file(
         seconds=time.monotonic() - began,
         warnings=(*info.warnings, *warnings),
     )
+
+
+def is_finished(plan: Plan, target: Path, options: ConvertOptions) -> bool:
+    """Whether an earlier run of the plan published its output, and was then interrupted.
+
+    Raises OutputError where something else stands in the output's place.
+    """
+    if not target.exists():
+        return False
+    finished = was_published(work_folder_of(target), plan.fingerprint)
+    if not finished and not options.overwrite:
+        raise OutputError(f"{target} exists already; add --overwrite to replace it")
+    return finished
 
 
 def open_model(options: ModelOptions) -> Interpolator:
@@ -260,10 +279,15 @@ def default_name(info: SourceInfo, options: ConvertOptions) -> str:
     return f"{path.stem}.{what}{suffix}"
 
 
-def check_output(source: Path, target: Path) -> None:
-    """Refuse outputs that cannot be written, or that would destroy the input."""
+def check_output(source: Path, target: Path, *, new_folder: bool = False) -> None:
+    """Refuse outputs that cannot be written, or that would destroy the input.
+
+    ``new_folder``: the output's folder will be made where it is missing.
+    """
     muxer_for(target.suffix)  # raises for a suffix that stands for no container
     folder = target.parent
+    if new_folder and not folder.exists():
+        folder = folder.parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist; make it, or choose another with -o")
     if target.is_dir():
@@ -274,12 +298,8 @@ def check_output(source: Path, target: Path) -> None:
         raise OutputError(f"the folder {folder} cannot be written to; choose another with -o")
 
 
-def _span(info: SourceInfo, timing: Timing) -> tuple[Fraction | None, Fraction | None]:
+def _span(grid: OutputGrid, timing: Timing) -> tuple[Fraction | None, Fraction | None]:
     """The source times that other streams are cut to, where only a part is wanted."""
-    if timing.start is None and timing.end is None:
-        return None, None
-    timeline = source_timeline(info)
-    grid = output_grid(info, timeline, timing)
     assert grid.count is not None
     begin = grid.start if timing.start is not None else None
     return begin, grid.time(grid.count) if timing.end is not None else None
@@ -317,15 +337,15 @@ def _finish(
     return (*joined.warnings, *checked.warnings)
 
 
-def _why(results: list[SegmentResult]) -> str:
-    broken = results[-1].broken if results else None
-    return f" ({broken.reason})" if broken else ""
+def no_picture(plan: Plan, broken: Broken | None) -> str:
+    """That not a single frame can be had."""
+    why = f" ({broken.reason})" if broken else ""
+    return f"{plan.info.path}: no picture could be decoded{why}"
 
 
-def _truncation(plan: Plan, results: list[SegmentResult]) -> str | None:
+def truncation(plan: Plan, broken: Broken | None) -> str | None:
     """How the input breaks off, if it does."""
     info = plan.info
-    broken = results[-1].broken if results else None
     if broken is not None:
         at = format_time(broken.time - plan.timeline.start)
         return f"{info.path}: the picture cannot be decoded after {at} ({broken.reason})"

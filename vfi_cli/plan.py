@@ -164,14 +164,13 @@ def split_segments(
 
 def make_plan(
     info: SourceInfo,
-    timing: Timing,
+    timeline: SourceTimeline,
+    grid: OutputGrid,
     settings: RenderSettings,
     encoder: EncoderConfig,
     streams: StreamPlan,
 ) -> Plan:
-    """Plan a conversion of a probed input."""
-    timeline = source_timeline(info)
-    grid = output_grid(info, timeline, timing)
+    """Plan a conversion of a probed input, of which ``grid`` is wanted."""
     # Where a decoder cannot start in the middle, one segment is all there is.
     boundaries = [timeline.time_of(pts) for pts in info.key_pts] if info.seekable else []
     segments = split_segments(grid, boundaries, SEGMENT_SECONDS)

@@ -85,20 +85,8 @@ class WorkFolder:
             self._lock = None
 
     def _adopt_or_begin(self) -> None:
-        plan_file = self.path / PLAN_FILE
         with writing(self.path):
-            if plan_file.exists():
-                found = _read_json(plan_file).get("fingerprint")
-                if found != self._fingerprint:
-                    if not self._overwrite:
-                        raise OutputError(
-                            f"{self.path} holds an unfinished run with another input, other "
-                            "settings or another version; run that command again to finish it, "
-                            "or add --overwrite to start anew"
-                        )
-                    self._clear()
-                    self._begin()
-            else:
+            if not is_unfinished(self.path, self._fingerprint, overwrite=self._overwrite):
                 self._clear()
                 self._begin()
             for left_over in self.path.glob("*.part"):
@@ -158,6 +146,23 @@ class WorkFolder:
         """Delete the folder and all that is in it, after the output stands."""
         self.__exit__()
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def is_unfinished(path: Path, fingerprint: str, *, overwrite: bool = False) -> bool:
+    """Whether the work folder holds an unfinished run of this plan.
+
+    Raises OutputError where it holds one of another plan that is not to be overwritten.
+    """
+    plan_file = path / PLAN_FILE
+    if not plan_file.exists():
+        return False
+    same = bool(_read_json(plan_file).get("fingerprint") == fingerprint)
+    if not same and not overwrite:
+        raise OutputError(
+            f"{path} holds an unfinished run with another input, other settings or another "
+            "version; run that command again to finish it, or add --overwrite to start anew"
+        )
+    return same
 
 
 def was_published(path: Path, fingerprint: str) -> bool:
