@@ -16,8 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. ``argv`` is without the program's name; returns the exit code."""
     for name, value in THREADS_THAT_SLEEP.items():
         os.environ.setdefault(name, value)  # read when torch is imported
+    from vfi_cli import memory
     from vfi_cli.cli import app, messages
 
+    memory.keep_freed()
     return messages.run(app.command(), list(sys.argv[1:] if argv is None else argv))
 
 

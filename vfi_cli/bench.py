@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vfi_cli import memory
 from vfi_cli.errors import UsageError, VfiError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Samples
 
@@ -255,7 +256,7 @@ class _PeakMemory:
     def __init__(self) -> None:
         import torch
 
-        self._before = _resident("VmRSS")
+        self._before = memory.resident()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 
@@ -264,23 +265,10 @@ class _PeakMemory:
 
         if device.type == "cuda":
             return torch.cuda.max_memory_allocated(device)
-        highest = _resident("VmHWM")
+        highest = memory.resident("peak")
         if self._before is None or highest is None:
             return None
         return highest - self._before
-
-
-def _resident(field: str) -> int | None:
-    """Resident bytes of this process, now (VmRSS) or at most (VmHWM); None where unknown.
-
-    Not ``getrusage``: on Linux a new process inherits its parent's maximum there.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in status.splitlines() if line.startswith(field)), None)
-    return None if found is None else int(found) * 1024
 
 
 def machine(device: str) -> str:
@@ -518,4 +506,5 @@ def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
 
 
 if __name__ == "__main__":
+    memory.keep_freed()  # as the command line does
     print(answer(sys.argv[1]))
