@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +18,13 @@ from typing import Any, Self
 import pytest
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+#: Gives the browser the protocol's pipes as its descriptors 3 and 4.
+_LAUNCHER = """
+import fcntl, os, sys
+read, write = (fcntl.fcntl(int(given), fcntl.F_DUPFD_CLOEXEC, 10) for given in sys.argv[1:3])
+os.dup2(read, 3), os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _PATIENCE = 30.0  # seconds: a machine that is busy starts a browser slowly
 
 
@@ -38,6 +46,7 @@ class Browser:
 
     def __init__(self, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         self._width, self._height, self._dark = width, height, dark
+        self._program = chromium()
         self._last = 0
         self._session: str | None = None
         self._buffer = b""
@@ -49,10 +58,9 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         theirs_in, self._to = os.pipe()
         self._from, theirs_out = os.pipe()
-        # The protocol's pipes are descriptors 3 and 4 of the browser.
-        script = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}'
         command = [
-            *("sh", "-c", script, chromium(), "--headless=new", "--no-sandbox", "--disable-gpu"),
+            *(sys.executable, "-c", _LAUNCHER, str(theirs_in), str(theirs_out), self._program),
+            *("--headless=new", "--no-sandbox", "--disable-gpu"),
             *("--remote-debugging-pipe", "--no-first-run", "--disable-dev-shm-usage"),
             *(f"--user-data-dir={self._profile.name}", "--hide-scrollbars", "about:blank"),
         ]

@@ -95,12 +95,8 @@ def chart(
     for panel in panels:
         rows.append(_panel(panel, axis, drawn, first))
         first += len(panel.series)
-    ticks = "".join(
-        f'<span style="left:{_percent(axis.share(value))}">{text}</span>'
-        for value, text in axis.ticks()
-    )
     label = f'<div class="x-label">{escaped(x_label)}</div>' if x_label else ""
-    return f'<figure class="chart">{"".join(rows)}<div class="x-axis">{ticks}</div>{label}</figure>'
+    return f'<figure class="chart">{"".join(rows)}{_x_axis(axis)}{label}</figure>'
 
 
 def bar_chart(
@@ -143,14 +139,10 @@ def scatter_chart(
         f'y2="{_HEIGHT}"/>'
         for value, _ in across.ticks()
     )
-    ticks = "".join(
-        f'<span style="left:{_percent(across.share(value))}">{text}</span>'
-        for value, text in across.ticks()
-    )
     return (
         f'<figure class="chart scatter"><div class="panel"><div class="legend">{escaped(y_label)}'
         f'</div>{_y_axis(up)}<div class="canvas">{_svg(grid, y_label)}{dots}</div></div>'
-        f'<div class="x-axis">{ticks}</div><div class="x-label">{escaped(x_label)}</div></figure>'
+        f'{_x_axis(across)}<div class="x-label">{escaped(x_label)}</div></figure>'
     )
 
 
@@ -287,6 +279,16 @@ def _grid(y: Axis) -> str:
         f'<line class="grid" x1="0" x2="{_WIDTH}" y1="{_y(y, value)}" y2="{_y(y, value)}"/>'
         for value, _ in y.ticks()
     )
+
+
+def _x_axis(x: Axis) -> str:
+    ticks = ""
+    for value, text in x.ticks():
+        share = x.share(value)
+        # What stands at the end would stick out at the page's side, if it were centred.
+        end = ' class="end"' if share > 0.95 else ""
+        ticks += f'<span style="left:{_percent(share)}"{end}>{text}</span>'
+    return f'<div class="x-axis">{ticks}</div>'
 
 
 def _y_axis(y: Axis) -> str:

@@ -63,6 +63,8 @@ for (const figure of document.querySelectorAll(".slider")) {
       picture.className = side || "aside";
     });
     for (const list of [left, right]) list.dataset.was = list.value;
+    const [first, second] = [left, right].map((list) => list.selectedOptions[0].label);
+    handle.setAttribute("aria-label", `Border between ${first} and ${second}`);
   };
   for (const list of [left, right]) {
     list.dataset.was = list.value;
