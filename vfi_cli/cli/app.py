@@ -45,6 +45,12 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "video", "vfi_cli.cli.video", "video", "Make a video from the numbered images of a folder."
     ),
     CommandEntry(
+        "compare",
+        "vfi_cli.cli.compare",
+        "compare",
+        "Show videos side by side, or measure how they differ.",
+    ),
+    CommandEntry(
         "models",
         "vfi_cli.cli.models",
         "models",
