@@ -181,11 +181,9 @@ def convert_file(
         work.remove()
     cut_short = truncation(plan, results[-1].broken if results else None)
     if cut_short is not None:
-        text = f"{cut_short}; converted up to there: {target}, {counts.frames} frames"
-        if not options.allow_truncated:
-            raise TruncatedInputError(f"{text} (--allow-truncated accepts it)")
-        warnings = (*warnings, text)
-    return ConvertResult(
+        cut_short = f"{cut_short}; converted up to there: {target}, {counts.frames} frames"
+        warnings = (*warnings, cut_short)
+    made = ConvertResult(
         output=target,
         plan=plan,
         counts=counts,
@@ -194,6 +192,9 @@ def convert_file(
         seconds=time.monotonic() - began,
         warnings=(*info.warnings, *warnings),
     )
+    if cut_short is not None and not options.allow_truncated:
+        raise TruncatedInputError(f"{cut_short} (--allow-truncated accepts it)", made)
+    return made
 
 
 def is_finished(plan: Plan, target: Path, options: ConvertOptions) -> bool:

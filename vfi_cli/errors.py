@@ -22,9 +22,16 @@ class UsageError(VfiError):
 
 
 class TruncatedInputError(VfiError):
-    """The input was converted only as far as it could be decoded."""
+    """The input was converted only as far as it could be decoded.
+
+    ``result`` is what was made, as the call would have returned it; None where nothing is said.
+    """
 
     exit_code = 3
+
+    def __init__(self, text: str, result: object = None) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class InputError(VfiError):
@@ -49,6 +56,10 @@ class DeviceError(VfiError):
     """The device is missing, or ran out of memory and could not be helped."""
 
     exit_code = 7
+
+
+class OutOfMemoryError(DeviceError):
+    """The device's memory is too small for what was asked; smaller tiles may do."""
 
 
 class BatchError(VfiError):
