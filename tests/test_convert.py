@@ -520,3 +520,20 @@ def test_every_codec_goes_through_segments(
         shown = [read_number(f.planes[0], f.layout.bits) for f in reader]
     assert shown[0] == 0
     assert shown[-1] == 19
+
+
+def test_colour_is_stated_where_the_codec_itself_cannot(tmp_path: Path) -> None:
+    """FFV1 leaves it to the container, and segments are kept in one that has no place for it."""
+    source = tmp_path / "in.mkv"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("ffv1", rate=25, width=64, height=48)
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc = 9, 9, 16
+        context.color_range = 2
+        out.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(stream.encode(None))
+    wanted = probe(source).color
+    assert (wanted.matrix, wanted.primaries, wanted.transfer, wanted.full_range) == (9, 9, 16, True)
+    for suffix in (".mkv", ".mp4"):
+        result = convert(source, tmp_path / f"out{suffix}", factor=2)
+        assert probe(result.output).color == wanted

@@ -323,6 +323,7 @@ def _finish(
         start=plan.grid.start,
         frames=frames,
         stream_plan=plan.streams,
+        color=plan.encoder.color,
         until=plan.grid.time(frames) if cut_short else None,
     )
     checked = verify(

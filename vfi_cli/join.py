@@ -24,6 +24,7 @@ from av.stream import Discard, Stream
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
+from vfi_cli.frame import ColorSpec
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
 from vfi_cli.io.mux import Nowhere, OutputMux, said
 from vfi_cli.io.readback import VerifiedOutput, verify_output
@@ -69,12 +70,14 @@ def join(
     start: Fraction,
     frames: int,
     stream_plan: StreamPlan,
+    color: ColorSpec | None = None,
     until: Fraction | None = None,
 ) -> JoinReport:
     """Write ``output_tmp`` from the segments' pictures and the source's other streams.
 
     Frame k of the ``frames`` frames stands at (start + k / grid_fps) where ``start`` is the
-    source time of the first frame, mapped by the plan's time map. ``until`` (source time) cuts
+    source time of the first frame, mapped by the plan's time map. ``color`` is stated where the
+    segments cannot, whose container leaves it to the codec. ``until`` (source time) cuts
     the other streams where a truncated source's picture ends. The file is fsynced, not renamed.
     Raises OutputError where segments do not fit together or the container cannot be written.
     A secondary stream that the container refuses is left out and reported, not fatal.
@@ -97,6 +100,7 @@ def join(
                 fps=grid_fps,
                 start=start,
                 plan=stream_plan,
+                color=color,
                 until=until,
                 left_out=left_out,
             )
@@ -122,6 +126,7 @@ def _write(
     fps: Fraction,
     start: Fraction,
     plan: StreamPlan,
+    color: ColorSpec | None,
     until: Fraction | None,
     left_out: set[int],
 ) -> CopyReport:
@@ -149,6 +154,7 @@ def _write(
                 time_base=tick,
                 tags=tags,
                 disposition=plan.video_disposition,
+                color=color,
                 sample_aspect_ratio=info.sample_aspect_ratio or None,
                 display_matrix=plan.display_matrix,
                 hdr=info.hdr,

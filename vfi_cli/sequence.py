@@ -223,6 +223,7 @@ def _finish(plan: SequencePlan, work: WorkFolder, segments: list[Path], overwrit
         start=source.start,
         frames=plan.frames,
         stream_plan=streams,
+        color=plan.encoder.color,
     )
     verify(
         temporary,

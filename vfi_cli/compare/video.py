@@ -279,6 +279,7 @@ def _finish(
         start=start,
         frames=made.frames,
         stream_plan=plan.streams,
+        color=plan.encoder.color,
         until=until,
     )
     checked = verify(

@@ -18,6 +18,7 @@ from av.stream import AttachmentStream, Disposition, Stream
 from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
+from vfi_cli.frame import ColorSpec
 from vfi_cli.io import avi, matroska, mp4_boxes
 from vfi_cli.io.encode import EncoderConfig, add_video_stream, open_encoder
 from vfi_cli.io.source import HdrInfo
@@ -115,6 +116,7 @@ class OutputMux:
         *,
         fps: Fraction,
         time_base: Fraction | None = None,
+        color: ColorSpec | None = None,
         tags: Mapping[str, str] | None = None,
         disposition: int = 0,
         sample_aspect_ratio: Fraction | None = None,
@@ -129,6 +131,11 @@ class OutputMux:
         context = stream.codec_context
         stream.time_base = time_base or 1 / fps
         context.framerate = fps
+        if color is not None:
+            context.color_range = 2 if color.full_range else 1
+            context.colorspace = color.matrix
+            context.color_primaries = color.primaries
+            context.color_trc = color.transfer
         if sample_aspect_ratio:
             context.sample_aspect_ratio = sample_aspect_ratio
         if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
