@@ -177,7 +177,9 @@ def test_hd_raw_or_y4m(tmp_path: Path) -> None:
     clips = {clip.name: clip for clip in sequences("hd", tmp_path, "test")}
     assert len(clips) == 11
     assert clips["HD1080p_GT/BlueSky"].raw_size == (1920, 1080)
-    assert clips["HD544p_GT/Sintel_Alley2_1280x544"].raw_size is None
+    video = clips["HD544p_GT/Sintel_Alley2_1280x544"].video
+    assert video is not None
+    assert video.suffix == ".y4m"
 
 
 def test_atd_prefers_the_original_size_and_takes_jpeg(tmp_path: Path) -> None:

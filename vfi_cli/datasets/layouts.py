@@ -25,9 +25,9 @@ VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".y4m")
 class FrameSequence:
     """One clip: its frames as image ``files`` in display order, or a ``video`` file.
 
-    ``rate`` is in frames a second where the set says it. ``raw_size`` (width, height) is that
-    of a headerless I420 file, of which :class:`~vfi_cli.datasets.pictures.PictureReader` alone
-    can make frames.
+    ``rate`` is in frames a second where the set says it. ``raw_size`` (width, height in pixels)
+    is set for the clips of the HD benchmark, raw I420 files whose colours are read in its own
+    way: see :class:`~vfi_cli.datasets.pictures.PictureReader`.
     """
 
     name: str
@@ -41,15 +41,23 @@ class FrameSequence:
 class Layout:
     """A data set: what it is called, where it is published, how its clips are found.
 
-    ``expected`` says what stands in its folder, for people.
+    ``folders`` are the names that its folder usually has; ``expected`` says for people what
+    stands in it.
     """
 
     name: str
     title: str
     page: str
+    folders: tuple[str, ...]
     expected: str
     splits: tuple[Split, ...]
     find: Callable[[Layout, Path, Split], list[FrameSequence]]
+
+    def home(self, root: Path) -> Path:
+        """``root``, or the folder of a usual name in it. Raises InputError where there is none."""
+        if not root.is_dir():
+            raise self.missing(root)
+        return next((root / name for name in self.folders if (root / name).is_dir()), root)
 
     def missing(self, path: Path) -> InputError:
         """The error for a file or folder that should be there."""
@@ -63,15 +71,14 @@ class Layout:
 def sequences(layout: str, root: Path, split: Split) -> list[FrameSequence]:
     """The clips of a data set, every file of which exists, in the set's own order.
 
-    Raises UsageError for an unknown layout or a split that the set does not have, and InputError
-    that names the first file or folder that is missing, and where the set can be had.
+    ``root`` is the set's folder, or one that holds it under its usual name. Raises UsageError
+    for an unknown layout or a split that the set does not have, and InputError that names the
+    first file or folder that is missing, and where the set can be had.
     """
     known = layout_named(layout)
     if split not in known.splits:
         raise UsageError(f"{known.title} has no split '{split}'; it has {', '.join(known.splits)}")
-    if not Path(root).is_dir():
-        raise known.missing(Path(root))
-    found = known.find(known, Path(root), split)
+    found = known.find(known, known.home(Path(root)), split)
     check_files(known, found)
     if not found:
         raise known.error(f"{root} holds no clips")
@@ -94,14 +101,6 @@ def check_files(layout: Layout, found: Sequence[FrameSequence]) -> None:
 
 
 # Finding
-
-
-def locate(layout: Layout, root: Path, marker: str, *inside: str) -> Path:
-    """The folder that holds ``marker``: ``root`` or one of the folders ``inside`` it."""
-    for folder in (root, *(root / name for name in inside)):
-        if (folder / marker).exists():
-            return folder
-    raise layout.missing(root / marker)
 
 
 def read_list(layout: Layout, path: Path) -> list[str]:
@@ -163,18 +162,12 @@ def check_lengths(layout: Layout, found: Sequence[FrameSequence], length: int) -
 # The sets
 
 
-def _vimeo(prefix: str, folder: str, frames: int) -> Callable[..., list[FrameSequence]]:
+def _vimeo(prefix: str, frames: int) -> Callable[..., list[FrameSequence]]:
     def find(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
-        index = f"{prefix}_{split}list.txt"
-        home = locate(layout, root, index, folder)
+        images = [f"im{number}.png" for number in range(1, frames + 1)]
         return [
-            FrameSequence(
-                name,
-                tuple(
-                    home / "sequences" / name / f"im{number}.png" for number in range(1, frames + 1)
-                ),
-            )
-            for name in read_list(layout, home / index)
+            FrameSequence(name, tuple(root / "sequences" / name / image for image in images))
+            for name in read_list(layout, root / f"{prefix}_{split}list.txt")
         ]
 
     return find
@@ -187,14 +180,8 @@ REDS_STEPS = {60: 2, 30: 4, 15: 8}
 def reds_folder(root: Path, split: Split, rate: int) -> Path | None:
     """The folder of one split at one rate, beside the others or in a folder of its split."""
     name = f"{split}_{rate}fps"
-    return next(
-        (
-            folder
-            for folder in (root / name, root / split / name, root / "REDS_VTSR" / name)
-            if folder.is_dir()
-        ),
-        None,
-    )
+    folders = (root / name, root / split / name)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _reds(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
@@ -229,20 +216,13 @@ GOPRO_TEST = (
 
 
 def _gopro(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
-    inside = ("GOPRO_Large_all", "GOPRO")
-    tops = [folder for folder in (root, *(root / name for name in inside)) if folder.is_dir()]
-    top = next((folder for folder in tops if (folder / split).is_dir()), None)
-    if top is not None:
-        folders = subfolders(top / split)
+    if (root / split).is_dir():
+        folders = subfolders(root / split)
     else:
-        flat = next((f for f in tops if any(f.glob("GOPR[0-9]*"))), None)
-        if flat is None:
+        folders = [folder for folder in subfolders(root) if folder.match("GOPR[0-9]*")]
+        if not folders:
             raise layout.missing(root / split)
-        folders = [
-            folder
-            for folder in subfolders(flat)
-            if folder.match("GOPR[0-9]*") and (folder.name in GOPRO_TEST) == (split == "test")
-        ]
+        folders = [f for f in folders if (f.name in GOPRO_TEST) == (split == "test")]
     found = []
     for folder in folders:
         images = list_images(folder)
@@ -297,7 +277,7 @@ X4K_LENGTH: dict[Split, int] = {"train": 65, "val": 33, "test": 33}
 
 
 def _x4k(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
-    folders = [root / split, root / f"encoded_{split}", root / "X4K1000FPS" / split]
+    folders = (root / split, root / f"encoded_{split}")
     top = next((folder for folder in folders if folder.is_dir()), None)
     if top is None:
         raise layout.missing(root / split)
@@ -308,13 +288,12 @@ def _x4k(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
 
 
 def _ucf101(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
-    top = root / "ucf101_interp_ours"
     return [
         FrameSequence(
             folder.name,
             tuple(folder / name for name in ("frame_00.png", "frame_01_gt.png", "frame_02.png")),
         )
-        for folder in subfolders(top if top.is_dir() else root)
+        for folder in subfolders(root)
     ]
 
 
@@ -335,14 +314,13 @@ MIDDLEBURY = (
 
 
 def _middlebury(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
-    home = locate(layout, root, "other-data", "Middlebury", "middlebury")
     return [
         FrameSequence(
             name,
             (
-                home / "other-data" / name / "frame10.png",
-                home / "other-gt-interp" / name / "frame10i11.png",
-                home / "other-data" / name / "frame11.png",
+                root / "other-data" / name / "frame10.png",
+                root / "other-gt-interp" / name / "frame10i11.png",
+                root / "other-data" / name / "frame11.png",
             ),
         )
         for name in MIDDLEBURY
@@ -355,17 +333,16 @@ SNU_LEVELS = ("easy", "medium", "hard", "extreme")
 def snu_film(layout: Layout, root: Path, level: str) -> list[FrameSequence]:
     """The triplets of one level's list. The lists name files from the authors' working folder
     (``data/SNU-FILM/test/…``), so what stands before ``test/`` is left out."""
-    name = f"test-{level}.txt"
-    inside = ("eval_modes", "SNU-FILM", "SNU-FILM/eval_modes")
-    index = locate(layout, root, name, *inside) / name
-    home = locate(layout, root, "test", "SNU-FILM")
+    index = root / f"test-{level}.txt"
+    if not index.is_file() and (root / "eval_modes" / index.name).is_file():
+        index = root / "eval_modes" / index.name
     found = []
     for number, line in enumerate(read_list(layout, index), start=1):
         files = [entry.replace("\\", "/") for entry in line.split()]
         parts = [file.partition("test/")[2] for file in files]
         if len(files) != 3 or not all(parts):
             raise InputError(f"{index}: line {number} does not name three files below test/")
-        paths = tuple(home / "test" / part for part in parts)
+        paths = tuple(root / "test" / part for part in parts)
         found.append(FrameSequence(Path(parts[1]).with_suffix("").as_posix(), paths))
     return found
 
@@ -396,15 +373,12 @@ HD_CLIPS = (
 
 def _hd(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
     """The clips as raw I420 files (as published), or as .y4m of the same names."""
-    home = root / "HD_dataset" if (root / "HD_dataset").is_dir() else root
     found = []
     for folder, name, width, height in HD_CLIPS:
-        y4m = home / folder / f"{name}.y4m"
-        if y4m.is_file():
-            found.append(FrameSequence(f"{folder}/{name}", video=y4m))
-        else:
-            raw = home / folder / f"{name}.yuv"
-            found.append(FrameSequence(f"{folder}/{name}", video=raw, raw_size=(width, height)))
+        raw = root / folder / f"{name}.yuv"
+        y4m = raw.with_suffix(".y4m")
+        video = y4m if y4m.is_file() else raw
+        found.append(FrameSequence(f"{folder}/{name}", video=video, raw_size=(width, height)))
     return found
 
 
@@ -429,8 +403,7 @@ def _atd(layout: Layout, root: Path, split: Split) -> list[FrameSequence]:
 
 def davis_folder(layout: Layout, root: Path) -> Path:
     """The folder of the clips at 480p."""
-    home = locate(layout, root, "JPEGImages", "DAVIS")
-    top = home / "JPEGImages" / "480p"
+    top = root / "JPEGImages" / "480p"
     if not top.is_dir():
         raise layout.missing(top)
     return top
@@ -457,22 +430,25 @@ LAYOUTS: dict[str, Layout] = {
             "vimeo-triplet",
             "Vimeo90K (triplets)",
             "http://toflow.csail.mit.edu",
+            ("vimeo_triplet",),
             "tri_trainlist.txt, tri_testlist.txt and sequences/00001/0001/im1.png to im3.png",
             ("train", "test"),
-            _vimeo("tri", "vimeo_triplet", 3),
+            _vimeo("tri", 3),
         ),
         Layout(
             "vimeo-septuplet",
             "Vimeo90K (septuplets)",
             "http://toflow.csail.mit.edu",
+            ("vimeo_septuplet",),
             "sep_trainlist.txt, sep_testlist.txt and sequences/00001/0001/im1.png to im7.png",
             ("train", "test"),
-            _vimeo("sep", "vimeo_septuplet", 7),
+            _vimeo("sep", 7),
         ),
         Layout(
             "reds-vtsr",
             "REDS_VTSR",
             "https://seungjunnah.github.io/Datasets/reds_vtsr",
+            ("REDS_VTSR",),
             "train_60fps/000/00000000.png and the like, val_15fps, val_30fps, val_60fps",
             ("train", "val", "test"),
             _reds,
@@ -481,6 +457,7 @@ LAYOUTS: dict[str, Layout] = {
             "gopro",
             "GOPRO_Large_all (240 fps)",
             "https://seungjunnah.github.io/Datasets/gopro",
+            ("GOPRO_Large_all", "GOPRO"),
             "train/GOPR0372_07_00/000001.png and the like, and test",
             ("train", "test"),
             _gopro,
@@ -489,6 +466,7 @@ LAYOUTS: dict[str, Layout] = {
             "adobe240",
             "Adobe240",
             "https://www.cs.ubc.ca/labs/imager/tr/2017/DeepVideoDeblurring",
+            ("Adobe240",),
             "original_high_fps_videos/IMG_0001.mov and the like (or frames, extracted into "
             "train/NAME/ and test/NAME/)",
             ("train", "test", "val"),
@@ -498,6 +476,7 @@ LAYOUTS: dict[str, Layout] = {
             "x4k1000fps",
             "X4K1000FPS",
             "https://github.com/JihyongOh/XVFI#x4k1000fps",
+            ("X4K1000FPS",),
             "train/002/occ008.320/0000.png to 0064.png and test/Type1/TEST01/0000.png to 0032.png "
             "(or the encoded .mp4 files)",
             ("train", "val", "test"),
@@ -507,6 +486,7 @@ LAYOUTS: dict[str, Layout] = {
             "ucf101",
             "UCF101 (379 triplets of Deep Voxel Flow)",
             "https://github.com/liuziwei7/voxel-flow",
+            ("ucf101_interp_ours", "UCF101/ucf101_interp_ours", "UCF101", "ucf101"),
             "ucf101_interp_ours/1/frame_00.png, frame_01_gt.png and frame_02.png",
             ("test",),
             _ucf101,
@@ -515,6 +495,7 @@ LAYOUTS: dict[str, Layout] = {
             "middlebury",
             "Middlebury other",
             "https://vision.middlebury.edu/flow/data",
+            ("Middlebury", "middlebury"),
             "other-data/Beanbags/frame10.png, frame11.png and other-gt-interp/Beanbags/"
             "frame10i11.png",
             ("test",),
@@ -524,6 +505,7 @@ LAYOUTS: dict[str, Layout] = {
             "snu-film",
             "SNU-FILM",
             "https://myungsub.github.io/CAIN",
+            ("SNU-FILM", "snu_film"),
             "test-easy.txt to test-extreme.txt and test/GOPRO_test, test/YouTube_test",
             ("test",),
             _snu_film,
@@ -532,6 +514,7 @@ LAYOUTS: dict[str, Layout] = {
             "hd",
             "HD (MEMC-Net)",
             "https://github.com/baowenbo/MEMC-Net",
+            ("HD_dataset",),
             "HD720p_GT/parkrun_1280x720_50.yuv (or .y4m) and the like, HD1080p_GT, HD544p_GT",
             ("test",),
             _hd,
@@ -540,6 +523,7 @@ LAYOUTS: dict[str, Layout] = {
             "atd-12k",
             "ATD-12K",
             "https://github.com/lisiyao21/AnimeInterp",
+            ("ATD-12K", "atd_12k"),
             "train_10k, test_2k_540p and test_2k_original with NAME/frame1.png to frame3.png",
             ("train", "test"),
             _atd,
@@ -548,6 +532,7 @@ LAYOUTS: dict[str, Layout] = {
             "davis",
             "DAVIS 2017",
             "https://davischallenge.org",
+            ("DAVIS",),
             "JPEGImages/480p/bear/00000.jpg and the like, ImageSets/2017/train.txt, val.txt",
             ("train", "val"),
             _davis,

@@ -1,0 +1,1 @@
+"""Measures of quality: of single pictures, and of frames in motion."""
