@@ -207,6 +207,7 @@ def test_accumulated_small_batches_are_the_large_batch(tmp_path: Path, pool: Poo
         *(
             torch.cat([getattr(batch, item.name) for batch in batches])
             for item in dataclasses.fields(batches[0])
+            if getattr(batches[0], item.name) is not None
         )
     )
     norms = []

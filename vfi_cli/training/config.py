@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vfi_cli.datasets.layouts import LAYOUTS
 from vfi_cli.errors import InputError, UsageError
 
 T = TypeVar("T")
@@ -34,20 +35,51 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class SetConfig:
+    """A published data set: its ``layout`` (vimeo-triplet, vimeo-septuplet, reds-vtsr, gopro,
+    adobe240, x4k1000fps, …), the folder that holds it, and how often it is drawn from: a
+    ``weight`` of 1 is as often as all of ``data.clips`` together. ``gaps`` as in ``[data]``, here
+    as usual for the set where none are given; ``reduce``: by how much its pictures are reduced."""
+
+    layout: str = ""
+    path: str = ""
+    weight: float = 1.0
+    gaps: tuple[int, ...] = ()
+    reduce: int = 1
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where samples come from. Folders are relative to the configuration file.
 
-    ``clips``: folders with videos of real motion; ``textures``: folders with pictures for the
-    rendered scenes; ``cache``: where decoded clips and rendered scenes are kept.
+    ``clips``: folders with videos, or with folders of pictures in order, of real motion, of each
+    of which the first ``frames_per_clip`` frames are used; ``sets``: published data sets;
+    ``gaps``: how many frames are left out between the two that a new one is made from, drawn as
+    often as they are named; ``four``: samples also hold the frame before and the one after.
+
+    ``textures``: folders with pictures for the rendered scenes, of which there are ``scenes``,
+    ``scene_size`` pixels square, each with one of the largest shifts ``scene_motion`` (pixels).
+    ``scene_blurred``: share of scenes with motion blur; ``scene_accelerated``: of layers that do
+    not keep their speed.
+
+    ``cache``: where decoded clips and rendered scenes are kept, and of the pictures of ``sets`` up
+    to ``cache_gigabytes``. ``workers``: processes that prepare samples; 0: one thread.
     """
 
     clips: tuple[str, ...] = ()
+    sets: tuple[SetConfig, ...] = ()
+    gaps: tuple[int, ...] = (1, 1, 1, 1, 2, 3, 3, 4, 5, 6)
+    four: bool = False
     textures: tuple[str, ...] = ()
-    cache: str = "cache"
-    scenes: int = 5000  # rendered scenes in the pool
+    scenes: int = 5000
     scene_size: int = 224
-    scene_motion: tuple[float, ...] = (8.0, 24.0, 56.0)  # largest shift, in pixels
+    scene_motion: tuple[float, ...] = (2.0, 8.0, 24.0, 56.0, 128.0)
+    scene_blurred: float = 0.05
+    scene_accelerated: float = 0.0
     frames_per_clip: int = 450
+    cache: str = "cache"
+    cache_gigabytes: float = 50.0
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -223,7 +255,41 @@ def _check(config: Config, where: str) -> None:
         for name in getattr(config.data, key):
             if not config.path(name).is_dir():
                 raise InputError(f"{where}: data.{key}: there is no folder {config.path(name)}")
-    if any(phase.synthetic < 1 for phase in config.phases) and not config.data.clips:
+    if any(phase.synthetic < 1 for phase in config.phases) and not (
+        config.data.clips or config.data.sets
+    ):
         raise UsageError(f"{where}: data.clips is empty, but a phase wants real clips")
     if any(phase.synthetic > 0 for phase in config.phases) and not config.data.textures:
         raise UsageError(f"{where}: data.textures is empty, but a phase wants rendered scenes")
+    _check_data(config, where)
+
+
+def _check_data(config: Config, where: str) -> None:
+    data = config.data
+    for number, given in enumerate(data.sets):
+        name = f"data.sets[{number}]"
+        if given.layout not in LAYOUTS or "train" not in LAYOUTS[given.layout].splits:
+            known = ", ".join(key for key, layout in LAYOUTS.items() if "train" in layout.splits)
+            raise UsageError(f"{where}: {name}.layout is '{given.layout}'; there are {known}")
+        if not given.path:
+            raise UsageError(f"{where}: {name}.path must name the folder that holds {given.layout}")
+        if not config.path(given.path).is_dir():
+            raise InputError(
+                f"{where}: {name}.path: there is no folder {config.path(given.path)}; "
+                f"{LAYOUTS[given.layout].title}: {LAYOUTS[given.layout].page}"
+            )
+        if given.weight <= 0 or given.reduce < 1 or any(gap < 1 for gap in given.gaps):
+            raise UsageError(f"{where}: {name}: weight, reduce and gaps must be positive")
+    if not data.gaps or min(data.gaps) < 1:
+        raise UsageError(f"{where}: data.gaps must be numbers from 1 on: {list(data.gaps)}")
+    if data.scenes < 1 or data.scene_size < 32 or data.frames_per_clip < 3:
+        raise UsageError(
+            f"{where}: data.scenes must be at least 1, data.scene_size 32, data.frames_per_clip 3"
+        )
+    if not data.scene_motion or min(data.scene_motion) <= 0:
+        raise UsageError(f"{where}: data.scene_motion must be numbers of pixels above 0")
+    for key in ("scene_blurred", "scene_accelerated"):
+        if not 0 <= getattr(data, key) <= 1:
+            raise UsageError(f"{where}: data.{key} must lie between 0 and 1")
+    if data.workers < 0 or data.cache_gigabytes < 0:
+        raise UsageError(f"{where}: data.workers and data.cache_gigabytes must not be negative")

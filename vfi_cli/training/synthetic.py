@@ -1,17 +1,17 @@
-"""Layers of real texture that move on known paths: frames with exact flow.
+"""Layers of real texture that move on known paths: frames with exact flow and occlusion.
 
-Every layer has a displacement field D(u) over the canonical coordinates u, which are those of the
-new frame at time t. A point of the layer stands at u + (s - t) D(u) at time s: it moves on a
-straight line at constant speed, so the flow from the new frame is exactly -t D to frame 0 and
-(1 - t) D to frame 1. Rendering frame s needs the inverse of that map; its affine part is inverted
-in closed form and the rest (planar perspective and waves) by fixed-point iteration, which
-converges because the rest is kept a contraction.
+What is exact: the flow from the new frame to any time (it is the path itself), and which of its
+points another layer hides. Flow from frames 0 and 1, and the pictures of all frames but the new
+one, go through the path's inverse and are right to within :data:`motion.TOLERANCE` pixels; pictures
+are looked up bilinearly. Where layers are translucent or meet in a soft edge a pixel shows two
+motions, and the flow is that of the uppermost layer which covers more than half of it. With motion
+blur, flow and occlusion are those of the middle of the exposure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,107 +19,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vfi_cli.training.motion import Path, draw_path
+
 PAD = 64  # texture around the visible square, in pixels, before it is reflected
 
 Texture = Callable[[np.random.Generator, int], np.ndarray]  # (rng, side) -> uint8 (side, side, 3)
 
+#: Pairs of frames whose flow four-frame models need: from the first to the second.
+AROUND = ((0, 1), (0, -1), (1, 0), (1, 2))
+
 
 @dataclass(frozen=True)
-class Motion:
-    """Displacement over the unit of time, in pixels, of a point u relative to ``centre``.
+class Layer:
+    """``canvas`` (4, side, side): RGB and coverage in [0, 1], PAD pixels larger than the picture
+    on each side and continued by its mirror image; it lies as in the new frame."""
 
-    ``perspective`` are the two quadratic coefficients of a moving plane's flow (1 / pixel);
-    ``waves`` rows are (kx, ky, phase, ax, ay) of ax, ay * sin(kx x + ky y + phase).
-    """
+    path: Path
+    canvas: Tensor
 
-    centre: tuple[float, float]
-    shift: tuple[float, float]
-    linear: np.ndarray  # (2, 2)
-    perspective: tuple[float, float]
-    waves: np.ndarray  # (n, 5)
-
-    @property
-    def is_affine(self) -> bool:
-        return not len(self.waves) and self.perspective == (0.0, 0.0)
-
-    def residue(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of D that is not affine, at (x, y) relative to the centre."""
-        a, b = self.perspective
-        p = a * x + b * y
-        dx, dy = p * x, p * y
-        for kx, ky, phase, ax, ay in self.waves:
-            wave = torch.sin(kx * x + ky * y + phase)
-            dx, dy = dx + ax * wave, dy + ay * wave
-        return dx, dy
-
-    def displacement(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """D at pixel coordinates (x, y)."""
-        x, y = x - self.centre[0], y - self.centre[1]
-        m = self.linear
-        rx, ry = (0.0, 0.0) if self.is_affine else self.residue(x, y)
-        dx = self.shift[0] + m[0, 0] * x + m[0, 1] * y + rx
-        dy = self.shift[1] + m[1, 0] * x + m[1, 1] * y + ry
-        return dx, dy
-
-    def invert(self, x: Tensor, y: Tensor, delta: float, rounds: int = 10) -> tuple[Tensor, Tensor]:
-        """u with u + delta D(u) = (x, y)."""
-        if delta == 0:
-            return x, y
-        inverse = np.linalg.inv(np.eye(2) + delta * self.linear)
-        x = x - self.centre[0] - delta * self.shift[0]
-        y = y - self.centre[1] - delta * self.shift[1]
-        ux = inverse[0, 0] * x + inverse[0, 1] * y
-        uy = inverse[1, 0] * x + inverse[1, 1] * y
-        for _ in range(0 if self.is_affine else rounds):
-            rx, ry = self.residue(ux, uy)
-            qx, qy = x - delta * rx, y - delta * ry
-            ux = inverse[0, 0] * qx + inverse[0, 1] * qy
-            uy = inverse[1, 0] * qx + inverse[1, 1] * qy
-        return ux + self.centre[0], uy + self.centre[1]
+    def at(self, x: Tensor, y: Tensor, tau: float) -> Tensor:
+        """(4, …): what the layer shows ``tau`` after the new frame at the points (x, y)."""
+        x, y = self.path.invert(x, y, tau)
+        side = self.canvas.shape[-1]
+        grid = torch.stack(((x + PAD) * (2 / (side - 1)) - 1, (y + PAD) * (2 / (side - 1)) - 1), -1)
+        return F.grid_sample(
+            self.canvas[None],
+            grid[None],
+            mode="bilinear",
+            padding_mode="reflection",
+            align_corners=True,
+        )[0]
 
 
-def draw_motion(
-    rng: np.random.Generator, size: int, largest: float, base: tuple[float, float] = (0.0, 0.0)
-) -> Motion:
-    """A random motion: a shift of log-uniform length up to ``largest`` pixels on top of ``base``,
-    usually with some rotation, zoom and shear, sometimes perspective and waves."""
-    length = math.exp(rng.uniform(math.log(0.25), math.log(largest)))
-    if rng.random() < 0.1:
-        length = 0.0
-    angle = rng.uniform(0, 2 * math.pi)
-    shift = (base[0] + length * math.cos(angle), base[1] + length * math.sin(angle))
-    linear = np.zeros((2, 2))
-    if rng.random() < 0.7:
-        strength = min(0.25, 2.0 * largest / size) * rng.random() ** 2
-        turn, zoom = rng.normal(size=2) * strength * 0.5
-        linear = np.array([[zoom, -turn], [turn, zoom]])
-        linear += rng.normal(size=(2, 2)) * strength * 0.2
-    perspective = (0.0, 0.0)
-    waves = np.zeros((0, 5))
-    if rng.random() < 0.25:
-        px, py = rng.normal(size=2) * 0.06 / size
-        perspective = (float(np.clip(px, -0.1 / size, 0.1 / size)), float(py))
-        perspective = (perspective[0], float(np.clip(py, -0.1 / size, 0.1 / size)))
-    if rng.random() < 0.35:
-        rows = []
-        for _ in range(rng.integers(1, 3)):
-            k = 2 * math.pi / rng.uniform(50, 250)
-            direction = rng.uniform(0, 2 * math.pi)
-            # |k a| of both waves together stays below 0.3: with it the map stays a contraction.
-            amplitude = min(0.15 / k, largest) * rng.random()
-            to = rng.uniform(0, 2 * math.pi)
-            rows.append(
-                (
-                    k * math.cos(direction),
-                    k * math.sin(direction),
-                    rng.uniform(0, 2 * math.pi),
-                    amplitude * math.cos(to),
-                    amplitude * math.sin(to),
-                )
-            )
-        waves = np.array(rows)
-    centre = (size / 2 + rng.normal() * size / 6, size / 2 + rng.normal() * size / 6)
-    return Motion(centre, shift, linear, perspective, waves)
+@dataclass(frozen=True)
+class Scene:
+    """Frames (3, 3, S, S) in [0, 1] at the times 0, ``t`` and 1, or (5, 3, S, S) at −1, 0, ``t``,
+    1 and 2; ``flow`` (4, S, S) in pixels from the new frame to frame 0 and to frame 1; ``seen``
+    (2, S, S): 1 where the point is visible there; ``around`` (8, S, S), with five frames: the
+    flows of :data:`AROUND`."""
+
+    frames: Tensor
+    t: float
+    flow: Tensor
+    seen: Tensor
+    around: Tensor | None = None
 
 
 def draw_shape(rng: np.random.Generator, size: int) -> Tensor:
@@ -160,25 +103,113 @@ def draw_shape(rng: np.random.Generator, size: int) -> Tensor:
     return (distance + 0.5).clamp(0, 1)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Frames (3, S, S) in [0, 1] at times 0, ``t`` and 1; ``flow`` (4, S, S) in pixels from the
-    new frame to frame 0 and to frame 1; ``seen`` (2, S, S): 1 where the point is visible there."""
+def draw_layers(
+    rng: np.random.Generator,
+    texture: Texture,
+    *,
+    size: int,
+    largest: float,
+    translucent: float = 0.1,
+    accelerated: float = 0.0,
+    reach: float = 1.0,
+) -> list[Layer]:
+    """Two to five layers, the lowest of which covers everything; a share of ``translucent`` of
+    the others lets through what is behind. The rest as in :func:`motion.draw_path`."""
+    side = size + 2 * PAD
+    camera = draw_path(
+        rng,
+        size,
+        largest * (0.6 if rng.random() < 0.8 else 1.0),
+        accelerated=accelerated,
+        reach=reach,
+    )
+    layers: list[Layer] = []
+    for index in range(int(rng.integers(2, 6))):
+        picture = torch.from_numpy(texture(rng, side).copy()).permute(2, 0, 1).float() / 255
+        path, cover = camera, torch.ones(side, side)
+        if index:
+            follow = rng.choice([0.0, 1.0, rng.random()])
+            base = (camera.velocity.shift[0] * follow, camera.velocity.shift[1] * follow)
+            path = draw_path(rng, size, largest, base, accelerated=accelerated, reach=reach)
+            cover = draw_shape(rng, size)
+            if rng.random() < translucent:
+                cover = cover * rng.uniform(0.55, 0.95)
+        layers.append(Layer(path, torch.cat((picture, cover[None]))))
+    return layers
 
-    frame0: Tensor
-    middle: Tensor
-    frame1: Tensor
-    flow: Tensor
-    seen: Tensor
-    t: float
+
+def render(
+    layers: Sequence[Layer], size: int, t: float, *, four: bool = False, shutter: float = 0.0
+) -> Scene:
+    """The layers, lowest first, as they lie in the new frame at time ``t``. ``shutter``: for how
+    much of the time from frame 0 to frame 1 each frame is exposed; 0 is an instant."""
+    y, x = torch.meshgrid(
+        torch.arange(size, dtype=torch.float32),
+        torch.arange(size, dtype=torch.float32),
+        indexing="ij",
+    )
+    times = (-1.0, 0.0, t, 1.0, 2.0) if four else (0.0, t, 1.0)
+    frames = []
+    tops: dict[float, Tensor] = {}
+    for s in times:
+        frame, tops[s] = _picture(layers, x, y, s - t)
+        if shutter:
+            # Instants of a step of a pixel or so, evenly over the exposure.
+            fastest = max(_speed(layer, x, y) for layer in layers)
+            count = int(np.clip(math.ceil(fastest * shutter), 3, 9))
+            moments = [s - t + shutter * ((k + 0.5) / count - 0.5) for k in range(count)]
+            frame = torch.stack([_picture(layers, x, y, m)[0] for m in moments]).mean(0)
+        frames.append(frame)
+    flow = torch.cat([_flow(layers, tops[t], x, y, 0.0, s - t) for s in (0.0, 1.0)])
+    seen = torch.stack(
+        [
+            _visible(layers, tops[t], x + flow[i], y + flow[i + 1], s - t)
+            for i, s in ((0, 0), (2, 1))
+        ]
+    )
+    around = None
+    if four:
+        around = torch.cat([_flow(layers, tops[a], x, y, a - t, b - t) for a, b in AROUND])
+    return Scene(torch.stack(frames), t, flow, seen, around)
 
 
-def _look_up(canvas: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    side = canvas.shape[-1]
-    grid = torch.stack(((x + PAD) * (2 / (side - 1)) - 1, (y + PAD) * (2 / (side - 1)) - 1), -1)
-    return F.grid_sample(
-        canvas[None], grid[None], mode="bilinear", padding_mode="reflection", align_corners=True
-    )[0]
+def _picture(layers: Sequence[Layer], x: Tensor, y: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """The picture (3, H, W), and the number of the uppermost layer at each of its pixels."""
+    frame, top = torch.zeros(3, *x.shape), torch.zeros(x.shape)
+    for number, layer in enumerate(layers):
+        looked = layer.at(x, y, tau)
+        cover = looked[3:]
+        frame = frame * (1 - cover) + looked[:3] * cover
+        top = torch.where(cover[0] > 0.5, float(number), top)
+    return frame, top
+
+
+def _flow(
+    layers: Sequence[Layer], top: Tensor, x: Tensor, y: Tensor, here: float, there: float
+) -> Tensor:
+    """(2, H, W): from each pixel ``here`` after the new frame to where it is ``there`` after."""
+    flow = torch.zeros(2, *x.shape)
+    for number, layer in enumerate(layers):
+        ux, uy = layer.path.invert(x, y, here)
+        dx, dy = layer.path.displacement(ux, uy, there)
+        flow = torch.where(top == number, torch.stack((ux + dx - x, uy + dy - y)), flow)
+    return flow
+
+
+def _visible(layers: Sequence[Layer], top: Tensor, x: Tensor, y: Tensor, tau: float) -> Tensor:
+    """1 where a point of layer ``top`` that stands at (x, y) after ``tau`` is inside the picture
+    and not under a higher layer there."""
+    height, width = x.shape
+    seen = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    for number, layer in enumerate(layers[1:], 1):
+        seen &= (top >= number) | (layer.at(x, y, tau)[3] <= 0.5)
+    return seen.float()
+
+
+def _speed(layer: Layer, x: Tensor, y: Tensor) -> float:
+    """Pixels from frame 0 to frame 1, of the fastest of some points."""
+    dx, dy = layer.path.displacement(x[::32, ::32], y[::32, ::32], 1.0)
+    return float(torch.hypot(dx, dy).max())
 
 
 def generate(
@@ -188,52 +219,22 @@ def generate(
     size: int = 192,
     largest: float = 48.0,
     translucent: float = 0.1,
-) -> Sample:
-    """One scene of two to five layers, the lowest of which covers everything; a share of
-    ``translucent`` of the others lets through what is behind."""
+    blurred: float = 0.0,
+    accelerated: float = 0.0,
+    four: bool = False,
+) -> Scene:
+    """One random scene whose layers move by up to about ``largest`` pixels from frame 0 to frame
+    1. ``translucent`` and ``accelerated`` are shares of layers, ``blurred`` that of scenes with
+    motion blur. ``four``: with the frames at −1 and 2, and flow between frames."""
     t = float(rng.choice([0.5, rng.uniform(0.05, 0.95)]))
-    side = size + 2 * PAD
-    camera = draw_motion(rng, size, largest * (0.6 if rng.random() < 0.8 else 1.0))
-    layers: list[tuple[Motion, Tensor]] = []
-    for index in range(int(rng.integers(2, 6))):
-        picture = torch.from_numpy(texture(rng, side).copy()).permute(2, 0, 1).float() / 255
-        if index == 0:
-            motion, cover = camera, torch.ones(side, side)
-        else:
-            follow = rng.choice([0.0, 1.0, rng.random()])
-            base = (camera.shift[0] * follow, camera.shift[1] * follow)
-            motion, cover = draw_motion(rng, size, largest, base), draw_shape(rng, size)
-            if rng.random() < translucent:
-                cover = cover * rng.uniform(0.55, 0.95)
-        layers.append((motion, torch.cat((picture, cover[None]))))
-
-    y, x = torch.meshgrid(
-        torch.arange(size, dtype=torch.float32),
-        torch.arange(size, dtype=torch.float32),
-        indexing="ij",
+    shutter = float(rng.uniform(0.1, 0.5)) if rng.random() < blurred else 0.0
+    layers = draw_layers(
+        rng,
+        texture,
+        size=size,
+        largest=largest,
+        translucent=translucent,
+        accelerated=accelerated,
+        reach=(2.0 if four else 1.0) + shutter / 2,
     )
-    frames: list[Tensor] = []
-    tops: list[Tensor] = []  # which layer is uppermost at each pixel
-    flow = torch.zeros(4, size, size)
-    for s in (0.0, t, 1.0):
-        frame = torch.zeros(3, size, size)
-        top = torch.zeros(size, size)
-        for index, (motion, canvas) in enumerate(layers):
-            looked = _look_up(canvas, *motion.invert(x, y, s - t))
-            cover = looked[3:]
-            frame = frame * (1 - cover) + looked[:3] * cover
-            inside = cover[0] > 0.5
-            top = torch.where(inside, float(index), top)
-            if s == t:
-                dx, dy = motion.displacement(x, y)
-                here = torch.stack((-t * dx, -t * dy, (1 - t) * dx, (1 - t) * dy))
-                flow = torch.where(inside, here, flow)
-        frames.append(frame)
-        tops.append(top)
-    seen = []
-    for other, part in ((tops[0], flow[:2]), (tops[2], flow[2:])):
-        px, py = (x + part[0]).round(), (y + part[1]).round()
-        inside = (px >= 0) & (px < size) & (py >= 0) & (py < size)
-        landed = other[py.clamp(0, size - 1).long(), px.clamp(0, size - 1).long()]
-        seen.append((inside & (landed == tops[1])).float())
-    return Sample(frames[0], frames[1], frames[2], flow, torch.stack(seen), t)
+    return render(layers, size, t, four=four, shutter=shutter)
