@@ -18,8 +18,9 @@ from vfi_cli.datasets.benchmarks import (
     incomplete,
     items,
 )
-from vfi_cli.datasets.layouts import LAYOUTS, FrameSequence
-from vfi_cli.datasets.pictures import Picture, PictureReader, frame_count
+from vfi_cli.datasets.clips import FrameSequence, Picture, frame_count
+from vfi_cli.datasets.layouts import LAYOUTS
+from vfi_cli.datasets.pictures import PictureReader
 from vfi_cli.datasets.published import FIGURES, published
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.quality.metrics import METRICS

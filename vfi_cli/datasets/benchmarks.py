@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from vfi_cli.datasets import layouts
-from vfi_cli.datasets.layouts import LAYOUTS, FrameSequence, Layout
-from vfi_cli.datasets.pictures import Picture, frame_count, picture_of
+from vfi_cli.datasets.clips import FrameSequence, Picture, frame_count, picture_of
+from vfi_cli.datasets.layouts import LAYOUTS, Layout
 from vfi_cli.errors import InputError, UsageError
 
 Timed = tuple[Fraction, Picture]

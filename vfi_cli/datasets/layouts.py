@@ -13,28 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from vfi_cli.datasets.clips import FrameSequence
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.io.naming import irregular_numbers, list_images, natural_key
 
 Split = Literal["train", "test", "val"]
 
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".y4m")
-
-
-@dataclass(frozen=True, slots=True)
-class FrameSequence:
-    """One clip: its frames as image ``files`` in display order, or a ``video`` file.
-
-    ``rate`` is in frames a second where the set says it. ``raw_size`` (width, height in pixels)
-    is set for the clips of the HD benchmark, raw I420 files whose colours are read in its own
-    way: see :class:`~vfi_cli.datasets.pictures.PictureReader`.
-    """
-
-    name: str
-    files: tuple[Path, ...] = ()
-    video: Path | None = None
-    rate: Fraction | None = None
-    raw_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vfi_cli.datasets.layouts import FrameSequence
+from vfi_cli.datasets.clips import Picture, i420_bytes
 from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.images import read_image
@@ -27,37 +25,6 @@ _RGB_FROM_YUV = np.array([[1, 0, 1.13988303], [1, -0.394642334, -0.58062185], [1
 
 
 _I420 = PlaneLayout("yuv", 8, log2_chroma_w=1, log2_chroma_h=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image file, or frame number ``index`` of a video; see :class:`FrameSequence` for
-    ``raw_size``."""
-
-    path: Path
-    index: int | None = None
-    raw_size: tuple[int, int] | None = None
-
-    def __str__(self) -> str:
-        return str(self.path) if self.index is None else f"{self.path}, frame {self.index}"
-
-
-def picture_of(sequence: FrameSequence, index: int) -> Picture:
-    """Frame number ``index`` of a clip."""
-    if sequence.video is None:
-        return Picture(sequence.files[index])
-    return Picture(sequence.video, index, sequence.raw_size)
-
-
-def frame_count(sequence: FrameSequence) -> int:
-    """How many frames a clip has. Raises InputError for a video that cannot be read."""
-    if sequence.video is None:
-        return len(sequence.files)
-    if sequence.raw_size is not None and sequence.video.suffix == ".yuv":
-        return sequence.video.stat().st_size // _i420_bytes(*sequence.raw_size)
-    from vfi_cli.io.decode import probe
-
-    return len(probe(sequence.video).pts)
 
 
 class PictureReader:
@@ -137,13 +104,9 @@ def rgb8(frame: Frame) -> Rgb:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _i420_bytes(width: int, height: int) -> int:
-    return width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
-
-
 def _read_i420(picture: Picture, width: int, height: int) -> tuple[Rgb, ...]:
     """The planes of a frame of a file that is nothing but such planes."""
-    size = _i420_bytes(width, height)
+    size = i420_bytes(width, height)
     data = b""
     with suppress(OSError), picture.path.open("rb") as file:
         file.seek((picture.index or 0) * size)
