@@ -16,7 +16,7 @@ PACKAGE = ROOT / "vfi_cli"
 #: from itself. Rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("frame", "memory", "skvideo_compat"),
+    ("frame", "memory", "skvideo_compat", "tiles"),
     ("timeline",),
     ("cuts", "native", "windows"),
     ("duplicates",),

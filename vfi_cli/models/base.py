@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.errors import DeviceError, ModelError, UsageError
+from vfi_cli.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
+from vfi_cli.tiles import OVERLAP, tiles
 
 T = TypeVar("T")
 Timestep = float | Fraction | Tensor
@@ -255,6 +256,7 @@ class Interpolator:
         tta: bool | str | Iterable[str] = False,
         ensemble: bool = False,
         keys: Sequence[Hashable] | None = None,
+        tile: int | None = None,
     ) -> Tensor:
         """The frame at time t between the middle two frames.
 
@@ -267,25 +269,28 @@ class Interpolator:
         ensemble: averages forward and reversed estimates inside the network, where it can.
         keys: names of the n source frames (of one window). What was computed from a frame that
             was named before is used again; a name must always stand for the same picture.
+        tile: pixels; larger frames are made in overlapping parts of at most this height and
+            width (:mod:`vfi_cli.tiles`), in less memory and more time. Nothing is remembered then.
 
         Returns (B, 3, H, W), float32 in [0, 1], on ``device``. Raises ModelError for a t or an
-        option that the model does not have, DeviceError when the device's memory is too small.
+        option that the model does not have, OutOfMemoryError when the memory is too small.
         """
         frames, timestep = self._prepare(frames, t, keys)
         if not self.network.has_frames:
             raise ModelError(f"{self.name} only finds flow and makes no frames; it is part of EQVI")
         views = _views(tta)
         self._check_scale(scale)
+        self._check_tile(tile, scale)
         if ensemble and not self.network.has_ensemble:
             raise ModelError(f"{self.name} cannot average forward and reversed estimates")
         if frames.numel() == 0:
             return frames.new_zeros(timestep.shape[0], *frames.shape[2:])
         total: Tensor | None = None
         for view in views:
-            picture = self._run_view(frames, timestep, scale, ensemble, keys, view=view)
+            picture = self._run_view(frames, timestep, scale, ensemble, keys, tile, view=view)
             total = picture if total is None else total + picture
         assert total is not None
-        return (total / len(views)).clamp_(0, 1)
+        return (total if len(views) == 1 else total / len(views)).clamp(0, 1)
 
     @torch.inference_mode()
     def motion(
@@ -295,6 +300,7 @@ class Interpolator:
         *,
         scale: float = 1.0,
         keys: Sequence[Hashable] | None = None,
+        tile: int | None = None,
     ) -> Motion:
         """Flows to both sides and the blending mask; see :class:`Motion` and :meth:`interpolate`.
 
@@ -304,16 +310,15 @@ class Interpolator:
         self._check_scale(scale)
         if not self.network.has_motion:
             raise ModelError(f"{self.name} does not say where its pixels come from")
-        height, width = frames.shape[-2:]
-        frames, timestep = self._pad(frames, timestep, scale)
+        self._check_tile(tile, scale)
         self._memo.bind(keys, ((), scale, False))
-        found = self._guarded(
-            lambda: self.network.motion(frames, timestep, scale=scale, memo=self._memo)
-        )
-        crop = (..., slice(height), slice(width))
-        return Motion(
-            found.flow0[crop].float(), found.flow1[crop].float(), found.mask[crop].float()
-        )
+
+        def compute(frames: Tensor, timestep: Tensor) -> Tensor:
+            found = self.network.motion(frames, timestep, scale=scale, memo=self._memo)
+            return torch.cat([found.flow0, found.flow1, found.mask], dim=1)
+
+        found = self._fitted(frames, timestep, scale, tile, compute)
+        return Motion(found[:, :2], found[:, 2:4], found[:, 4:])
 
     @torch.inference_mode()
     def flow(self, frames: Tensor) -> Tensor:
@@ -324,9 +329,9 @@ class Interpolator:
         frames, timestep = self._prepare(frames, 0.5, None)
         if not self.network.has_flow:
             raise ModelError(f"{self.name} does not find the flow between two frames")
-        height, width = frames.shape[-2:]
-        padded, _ = self._pad(frames, timestep, 1.0)
-        return self._guarded(lambda: self.network.flow(padded))[..., :height, :width].float()
+        return self._fitted(
+            frames, timestep, 1.0, None, lambda padded, _: self.network.flow(padded)
+        )
 
     def forget(self) -> None:
         """Drop what is remembered of keyed frames."""
@@ -384,13 +389,28 @@ class Interpolator:
         if scale != 1 and not self.network.has_scale:
             raise ModelError(f"{self.name} estimates motion at the picture's own scale only")
 
+    def _check_tile(self, tile: int | None, scale: float) -> None:
+        least = self.least_tile(scale)
+        if tile is not None and tile < least:
+            raise UsageError(
+                f"tiles of {tile} pixels are too small for {self.name}; it needs {least} at least"
+            )
+
+    def multiple(self, scale: float = 1.0) -> int:
+        """What height and width are padded to at this scale, in pixels."""
+        return math.ceil(self.size_multiple / min(scale, 1.0))
+
+    def least_tile(self, scale: float = 1.0) -> int:
+        """The smallest tile that the network takes, in pixels."""
+        return 2 * self.multiple(scale)
+
     def _pad(self, frames: Tensor, timestep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """Frames and a map of t continued to the right and below by their last column and row.
 
         Repeating the edge, and not black as some of the published scripts do, because a black
         border moves nowhere and drags the flow beside it along.
         """
-        multiple = math.ceil(self.size_multiple / min(scale, 1.0))
+        multiple = self.multiple(scale)
         height, width = frames.shape[-2:]
         below, right = -height % multiple, -width % multiple
         if not (below or right):
@@ -409,6 +429,7 @@ class Interpolator:
         scale: float,
         ensemble: bool,
         keys: Sequence[Hashable] | None,
+        tile: int | None,
         *,
         view: tuple[str, ...],
     ) -> Tensor:
@@ -424,19 +445,19 @@ class Interpolator:
         if "reverse" in view:
             frames, timestep = frames.flip(1), 1 - timestep
             keys = None if keys is None else tuple(reversed(keys))
-        size = height, width = frames.shape[-2], frames.shape[-1]
+        height, width = frames.shape[-2:]
         if halved:
             size = -(-height // 2), -(-width // 2)
             frames = _resized(frames.flatten(0, 1), size).unflatten(0, frames.shape[:2])
             if timestep.shape[2:] != (1, 1):
                 timestep = _resized(timestep, size)
-        padded, timestep = self._pad(frames, timestep, scale)
         geometry = tuple(name for name in view if name in ("flip", "rotate"))
         self._memo.bind(keys, (geometry, scale, halved))
-        picture = self._guarded(
-            lambda: self.network(padded, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
-        )
-        picture = picture[..., : size[0], : size[1]].float()
+
+        def compute(frames: Tensor, timestep: Tensor) -> Tensor:
+            return self.network(frames, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
+
+        picture = self._fitted(frames, timestep, scale, tile, compute)
         if halved:
             picture = _resized(picture, (height, width))
         if "flip" in view:
@@ -445,15 +466,54 @@ class Interpolator:
             picture = picture.rot90(-1, (-2, -1))
         return picture
 
+    def _fitted(
+        self,
+        frames: Tensor,
+        timestep: Tensor,
+        scale: float,
+        tile: int | None,
+        compute: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """What ``compute`` makes of frames at sizes that fit, (B, C, H, W), at the frames' size."""
+        height, width = frames.shape[-2:]
+        if tile is None or max(height, width) <= tile:
+            made = self._guarded(lambda: compute(*self._pad(frames, timestep, scale)))
+            return made[..., :height, :width].float()
+        self._memo.bind(None, ())
+        overlap = math.ceil(OVERLAP / min(scale, 1.0))
+        total: Tensor | None = None
+        for part in tiles(height, width, tile, overlap, self.multiple(scale)):
+            rows, columns = part.rows, part.columns
+            where = (..., slice(rows.start, rows.stop), slice(columns.start, columns.stop))
+            times = timestep if timestep.shape[2:] == (1, 1) else timestep[where]
+            made = self._fitted(frames[where], times, scale, None, compute)
+            if total is None:
+                total = made.new_zeros((*made.shape[:2], height, width))
+            weights = made.new_tensor(rows.weights)[:, None] * made.new_tensor(columns.weights)
+            total[where] += made * weights
+        assert total is not None
+        return total
+
     def _guarded(self, compute: Callable[[], T]) -> T:
         try:
             return compute()
-        except torch.cuda.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             self.forget()
-            raise DeviceError(
+            raise OutOfMemoryError(
                 f"{self.device} has too little memory for {self.name} at this size; "
-                "try a smaller --scale, --dtype float16 or another model"
+                "try --tile 512, a smaller --scale, --dtype float16 or another model"
             ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch, or Python, raises when an allocation fails."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | OutOfMemoryError):
+        return True
+    # Neither torch's CPU allocator nor cuDNN and cuBLAS have exceptions of their own.
+    marks = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in marks)
 
 
 def _resized(pictures: Tensor, size: tuple[int, int]) -> Tensor:
