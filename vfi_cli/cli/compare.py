@@ -102,6 +102,13 @@ MinPsnr = Annotated[
     ),
 ]
 
+Ssim = Annotated[
+    bool,
+    typer.Option(
+        "--ssim/--no-ssim", metavar="", help="Measure SSIM too, which takes most of the time."
+    ),
+]
+
 #: Options that say how a video looks, by parameter name.
 _OF_VIDEOS = ("mode", "slow", "labels", "no_labels", "codec", "crf", "preset", "pix_fmt")
 
@@ -111,6 +118,7 @@ def compare(
     inputs: Inputs,
     output: Output = None,
     min_psnr: MinPsnr = None,
+    ssim: Ssim = True,
     fps: Fps = None,
     mode: Mode = "side",
     slow: Slow = Fraction(1),
@@ -158,7 +166,9 @@ def compare(
     _refuse(ctx)
     from vfi_cli.cli.compare_measure import measure_all
 
-    return measure_all(inputs, output, options, min_psnr=min_psnr, as_json=json, quiet=quiet)
+    return measure_all(
+        inputs, output, options, min_psnr=min_psnr, ssim=ssim, as_json=json, quiet=quiet
+    )
 
 
 def is_report(output: Path) -> bool:

@@ -24,6 +24,7 @@ def measure_all(
     options: ComparisonOptions,
     *,
     min_psnr: float | None,
+    ssim: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -41,6 +42,7 @@ def measure_all(
         fps=options.fps,
         start=options.start,
         duration=options.duration,
+        ssim=ssim,
         pictures=output is not None,
     )
     plan = plan_measurement(inputs, wanted)

@@ -24,6 +24,7 @@ from vfi_cli.compare.inputs import (
     warnings_of,
 )
 from vfi_cli.compare.picture import Fitter, Target, notes_on
+from vfi_cli.compare.similarity import ssim
 from vfi_cli.errors import InputError
 from vfi_cli.frame import Samples
 from vfi_cli.timeline import OutputGrid
@@ -40,6 +41,7 @@ class MeasureOptions:
     fps: Fraction | None = None  # times a second; None: the highest rate of the inputs
     start: Fraction = Fraction(0)  # seconds after each input's first frame
     duration: Fraction | None = None  # seconds
+    ssim: bool = True  # takes most of the time
     pictures: bool = False  # keep the most different moments, to be looked at
 
 
@@ -77,7 +79,7 @@ class Difference:
 
     @property
     def mean_ssim(self) -> float | None:
-        """None where pictures are too small to be judged so."""
+        """None where it was not asked for."""
         return _mean(self.ssim) if self.ssim else None
 
     @property
@@ -143,6 +145,7 @@ def measure(
             Difference(one.info.path, align(first, one, options.start, until)),
             same_time(first, one),
             peak=target.layout.peak,
+            ssim=options.ssim,
             pictures=options.pictures,
         )
         for one in inputs[1:]
@@ -186,11 +189,13 @@ class _Meter:
         same: Callable[[Fraction, Fraction], bool],
         *,
         peak: int,
+        ssim: bool,
         pictures: bool,
     ) -> None:
         self.difference = difference
         self._same = same
         self._peak = peak
+        self._ssim = ssim
         self._pictures = pictures
         self._times: tuple[Fraction, Fraction] | None = None  # of the pair that was seen last
 
@@ -210,6 +215,8 @@ class _Meter:
         self._times = times
         square = mean_square(first, second, self._peak)
         found.squares.append(square)
+        if self._ssim:
+            found.ssim.append(ssim(first, second, self._peak) if square else 1.0)
         if self._same(*times):
             found.squares_at_equal_times.append(square)
         if self._pictures:

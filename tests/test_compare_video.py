@@ -1,0 +1,588 @@
+"""``vfi compare -o VIDEO``: which frame of each video is seen when, and where exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.media import add_tone, read_number, write_clip
+from vfi_cli.__main__ import main
+from vfi_cli.compare.video import ComparisonOptions, plan_comparison, render_comparison
+from vfi_cli.errors import UsageError
+from vfi_cli.frame import Frame, Samples
+from vfi_cli.io.decode import FrameReader, SourceInfo, probe
+from vfi_cli.io.encode import EncoderOptions
+from vfi_cli.io.formats import pack, pixel_format
+
+FFV1 = ("--codec", "ffv1", "--quiet")
+
+
+def noise_clip(
+    path: Path,
+    *,
+    seed: int,
+    frames: int = 4,
+    size: tuple[int, int] = (64, 48),
+    pix_fmt: str = "yuv420p",
+    rate: Fraction | int = 25,
+    flat: Sequence[int] | None = None,
+    tone: bool = False,
+    color: dict[str, int] | None = None,
+) -> Path:
+    """A lossless clip of noise, or of one value a component; each frame unlike the others."""
+    width, height = size
+    random = np.random.default_rng(seed)
+    rate = Fraction(rate)
+    form = pixel_format(pix_fmt)
+    assert form is not None
+    layout = form.layout
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=rate, width=width, height=height)
+        stream.pix_fmt = pix_fmt
+        for name, value in (color or {}).items():
+            setattr(stream.codec_context, name, value)
+        if tone:
+            add_tone(out, frames / rate)
+        for number in range(frames):
+            planes = []
+            for plane in range(layout.components):
+                shape = layout.plane_shape(plane, width, height)
+                values = random.integers(16, layout.peak - 16, shape)
+                if flat is not None:
+                    values = np.full(shape, flat[plane])
+                planes.append(values.astype(layout.dtype))
+            frame = pack(tuple(planes), pix_fmt, width, height)
+            frame.pts, frame.time_base = number, 1 / rate
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def frames_of(path: Path) -> tuple[SourceInfo, list[Frame]]:
+    info = probe(path)
+    with FrameReader(info) as reader:
+        frames = list(reader)
+        assert reader.broken is None
+    return info, frames
+
+
+def planes_of(path: Path) -> list[tuple[Samples, ...]]:
+    return [frame.planes for frame in frames_of(path)[1]]
+
+
+def compare(output: Path, *arguments: str | Path) -> list[tuple[Samples, ...]]:
+    """Run the command without labels and return the pictures that it made."""
+    code = main(["compare", *map(str, arguments), "-o", str(output), "--no-labels", *FFV1])
+    assert code == 0
+    return planes_of(output)
+
+
+def equal(first: Sequence[Samples], second: Sequence[Samples]) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def part(planes: Sequence[Samples], x: int, y: int, width: int, height: int) -> list[Samples]:
+    """A rectangle of a picture, in luma samples, of all of its planes."""
+    tall, wide = planes[0].shape
+    cut = []
+    for plane in planes:
+        down, across = tall // plane.shape[0], wide // plane.shape[1]
+        cut.append(plane[y // down : (y + height) // down, x // across : (x + width) // across])
+    return cut
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return (
+        noise_clip(tmp_path / "a.mkv", seed=1, tone=True),
+        noise_clip(tmp_path / "b.mkv", seed=2),
+    )
+
+
+# geometry
+
+
+def test_side_by_side(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    made = compare(tmp_path / "side.mkv", *pair)
+    assert len(made) == 4
+    for whole, first, second in zip(made, *map(planes_of, pair), strict=True):
+        assert whole[0].shape == (48, 128)
+        assert whole[1].shape == (24, 64)
+        assert equal(part(whole, 0, 0, 64, 48), first)
+        assert equal(part(whole, 64, 0, 64, 48), second)
+
+
+def test_stacked(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    made = compare(tmp_path / "stack.mkv", *pair, pair[0], "--mode", "stack")
+    first, second = map(planes_of, pair)
+    for number, whole in enumerate(made):
+        assert whole[0].shape == (144, 64)
+        assert equal(part(whole, 0, 0, 64, 48), first[number])
+        assert equal(part(whole, 0, 48, 64, 48), second[number])
+        assert equal(part(whole, 0, 96, 64, 48), first[number])
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "rows"), [(2, 2, 1), (3, 3, 1), (4, 2, 2), (5, 3, 2), (9, 3, 3)]
+)
+def test_many_are_a_grid(
+    pair: tuple[Path, Path], tmp_path: Path, count: int, columns: int, rows: int
+) -> None:
+    inputs = [pair[n % 2] for n in range(count)]
+    whole = compare(tmp_path / "grid.mkv", *inputs)[0]
+    assert whole[0].shape == (rows * 48, columns * 64)
+    shown = [planes_of(path)[0] for path in pair]
+    for cell in range(columns * rows):
+        found = part(whole, cell % columns * 64, cell // columns * 48, 64, 48)
+        if cell < count:
+            assert equal(found, shown[cell % 2])
+        else:
+            assert [set(plane.flat) for plane in found] == [{16}, {128}, {128}]
+
+
+def test_a_split_moves_through_the_picture(tmp_path: Path) -> None:
+    """Middle, right edge, middle, left edge, every two seconds."""
+    frames, rate = 33, 4
+    first = noise_clip(tmp_path / "a.mkv", seed=1, frames=frames, rate=rate)
+    second = noise_clip(tmp_path / "b.mkv", seed=2, frames=frames, rate=rate)
+    made = compare(tmp_path / "split.mkv", first, second, "--mode", "split")
+    edges = []
+    for whole, left, right in zip(made, planes_of(first), planes_of(second), strict=True):
+        assert whole[0].shape == (48, 64)
+        lines = [x for x in range(64) if set(whole[0][:, x]) == {235}]
+        edge = lines[0] if lines else 64
+        assert lines == [edge, edge + 1][: len(lines)]
+        assert equal(part(whole, 0, 0, edge, 48), part(left, 0, 0, edge, 48))
+        rest = 64 - edge - len(lines)
+        assert equal(part(whole, 64 - rest, 0, rest, 48), part(right, 64 - rest, 0, rest, 48))
+        for chroma in whole[1:]:
+            assert set(chroma[:, edge // 2 : edge // 2 + len(lines) // 2].flat) <= {128}
+        edges.append(edge)
+    assert edges[:33:8] == [32, 64, 32, 0, 32]
+    assert edges[:9] == sorted(edges[:9])
+    assert edges[8:25] == sorted(edges[8:25], reverse=True)
+
+
+def test_three_share_a_split(tmp_path: Path) -> None:
+    colours = ((40, 90, 90), (120, 128, 128), (200, 170, 170))
+    clips = [
+        noise_clip(tmp_path / f"{n}.mkv", seed=n, size=(96, 48), frames=1, flat=flat)
+        for n, flat in enumerate(colours)
+    ]
+    whole = compare(tmp_path / "split.mkv", *clips, "--mode", "split")[0]
+    row = whole[0][0]
+    assert list(row) == [40] * 32 + [235] * 2 + [120] * 30 + [235] * 2 + [200] * 30
+
+
+def test_differences_are_amplified_around_grey(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    made = compare(tmp_path / "diff.mkv", *pair, "--mode", "diff")
+    for whole, first, second in zip(made, *map(planes_of, pair), strict=True):
+        for plane, grey in ((0, 126), (1, 128), (2, 128)):
+            change = second[plane].astype(int) - first[plane].astype(int)
+            assert np.array_equal(whole[plane], np.clip(8 * change + grey, 0, 255))
+    same = compare(tmp_path / "same.mkv", pair[0], pair[0], "--mode", "diff")
+    assert [set(plane.flat) for plane in same[0]] == [{126}, {128}, {128}]
+
+
+def test_small_differences_are_exact_in_ten_bits(tmp_path: Path) -> None:
+    first = noise_clip(tmp_path / "a.mkv", seed=1, pix_fmt="yuv420p10le", flat=(500, 512, 512))
+    second = noise_clip(tmp_path / "b.mkv", seed=1, pix_fmt="yuv420p10le", flat=(503, 511, 520))
+    whole = compare(tmp_path / "diff.mkv", first, second, "--mode", "diff")[0]
+    assert [set(plane.flat) for plane in whole] == [{502 + 24}, {512 - 8}, {512 + 64}]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv411p", "yuv444p", "gbrp10le", "gray"])
+def test_odd_sizes_become_even(tmp_path: Path, pix_fmt: str) -> None:
+    clip = noise_clip(tmp_path / "a.mkv", seed=3, size=(63, 47), pix_fmt=pix_fmt)
+    whole = compare(tmp_path / "side.mkv", clip, clip)[0]
+    shown = planes_of(clip)[0]
+    assert whole[0].shape == (48, 128)
+    for plane, source in zip(whole, shown, strict=True):
+        rows, columns = plane.shape[0], plane.shape[1] // 2
+        for tile in (plane[:, :columns], plane[:, columns:]):
+            assert np.array_equal(tile[: source.shape[0], : source.shape[1]], source)
+            assert np.array_equal(tile[rows - 1], tile[source.shape[0] - 1])
+            assert np.array_equal(tile[:, columns - 1], tile[:, source.shape[1] - 1])
+
+
+# time
+
+
+def numbers(made: Sequence[Sequence[Samples]], x: int) -> list[int]:
+    """What the tile at luma column ``x`` shows, of clips 64 pixels wide."""
+    return [read_number(planes[0][:, x : x + 64]) for planes in made]
+
+
+def test_rates_are_matched_by_exact_time(tmp_path: Path) -> None:
+    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=10, rate=25)
+    fast = write_clip(tmp_path / "60.mkv", codec="ffv1", frames=24, rate=60)
+    made = compare(tmp_path / "side.mkv", slow, fast)
+    assert frames_of(tmp_path / "side.mkv")[0].constant_rate == 60
+    assert numbers(made, 0) == [k * 25 // 60 for k in range(24)]
+    assert numbers(made, 64) == list(range(24))
+
+
+def test_ntsc_against_film_is_exact_over_a_long_time(tmp_path: Path) -> None:
+    """23.976 against 60: floats would show the neighbour at times that coincide."""
+    film = write_clip(
+        tmp_path / "f.mp4", codec="libx264", frames=240, rate=Fraction(24000, 1001), size=(64, 16)
+    )
+    video = write_clip(
+        tmp_path / "v.mp4", codec="libx264", frames=250, rate=Fraction(60000, 1001), size=(64, 16)
+    )
+    made = compare(tmp_path / "side.mkv", film, video)
+    assert len(made) == 250
+    assert numbers(made, 0) == [k * 2 // 5 for k in range(250)]
+
+
+def test_a_rate_can_be_chosen(tmp_path: Path) -> None:
+    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=10, rate=25)
+    fast = write_clip(tmp_path / "60.mkv", codec="ffv1", frames=24, rate=60)
+    made = compare(tmp_path / "side.mkv", slow, fast, "--fps", "10")
+    assert numbers(made, 0) == [0, 2, 5, 7]
+    assert numbers(made, 64) == [0, 6, 12, 18]
+
+
+def test_variable_rates_show_what_is_on_screen(tmp_path: Path) -> None:
+    stamps = [0, 40, 50, 200, 210, 330]  # milliseconds
+    variable = write_clip(
+        tmp_path / "v.mkv", codec="ffv1", pts=stamps, time_base=Fraction(1, 1000), rate=25
+    )
+    steady = write_clip(tmp_path / "s.mkv", codec="ffv1", frames=17, rate=50)
+    made = compare(tmp_path / "side.mkv", steady, variable, "--fps", "50")
+    expected = [max(n for n, at in enumerate(stamps) if at <= 20 * k) for k in range(len(made))]
+    assert len(made) >= 16
+    assert numbers(made, 64) == expected
+
+
+def test_clocks_count_from_the_first_frame(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "a.mkv", codec="ffv1", frames=5)
+    late = write_clip(
+        tmp_path / "b.mp4", pts=range(25, 30), time_base=Fraction(1, 25), options={"bf": "0"}
+    )
+    assert probe(late).start >= 1
+    made = compare(tmp_path / "side.mkv", plain, late)
+    assert numbers(made, 0) == numbers(made, 64) == [0, 1, 2, 3, 4]
+
+
+def test_a_part(tmp_path: Path) -> None:
+    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=50, rate=25)
+    fast = write_clip(tmp_path / "50.mkv", codec="ffv1", frames=100, rate=50)
+    arguments = ("--start", "0.5", "--duration", "0.1")
+    made = compare(tmp_path / "side.mkv", slow, fast, *arguments)
+    assert numbers(made, 0) == [12, 13, 13, 14, 14]
+    assert numbers(made, 64) == [25, 26, 27, 28, 29]
+
+
+def test_it_ends_with_the_shortest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = write_clip(tmp_path / "short.mkv", codec="ffv1", frames=5)
+    long = write_clip(tmp_path / "long.mkv", codec="ffv1", frames=30)
+    output = tmp_path / "out.mkv"
+    assert main(["compare", str(long), str(short), "-o", str(output), "--codec", "ffv1"]) == 0
+    assert len(planes_of(output)) == 5
+    assert "long.mkv is 0:01.00 longer; the comparison ends with the shortest" in (
+        capsys.readouterr().err
+    )
+
+
+# slowed down, and the sound
+
+
+def packets(path: Path, kind: str) -> list[bytes]:
+    with av.open(str(path)) as container:
+        stream = next(s for s in container.streams if s.type == kind)
+        return [bytes(packet) for packet in container.demux(stream) if packet.size]
+
+
+def test_the_sound_is_the_first_ones(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    compare(tmp_path / "side.mkv", *pair)
+    assert packets(tmp_path / "side.mkv", "audio") == packets(pair[0], "audio")
+    compare(tmp_path / "other.mkv", *pair[::-1])
+    with av.open(str(tmp_path / "other.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_slowed_down_it_has_the_same_frames_at_a_lower_rate(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plain = compare(tmp_path / "plain.mkv", *pair)
+    slow = compare(tmp_path / "slow.mkv", *pair, "--slow", "2.5")
+    assert all(equal(a, b) for a, b in zip(plain, slow, strict=True))
+    assert frames_of(tmp_path / "slow.mkv")[0].constant_rate == 10
+    with av.open(str(tmp_path / "slow.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+# pictures that are unlike
+
+
+def test_turned_pictures_are_shown_upright(tmp_path: Path) -> None:
+    upright = noise_clip(tmp_path / "a.mkv", seed=1, size=(48, 64), pix_fmt="gbrp10le")
+    phone = write_clip(
+        tmp_path / "phone.mkv", codec="ffv1", pix_fmt="gbrp10le", rotation=90, frames=4
+    )
+    assert probe(phone).rotation == 90
+    made = compare(tmp_path / "side.mkv", upright, phone)
+    turned = [tuple(np.rot90(plane, -1) for plane in planes) for planes in planes_of(phone)]
+    assert equal(part(made[1], 48, 0, 48, 64), turned[1])
+    first = compare(tmp_path / "first.mkv", phone, upright)
+    info = probe(tmp_path / "first.mkv")
+    assert (info.width, info.height, info.rotation) == (96, 64, 0)
+    assert equal(part(first[1], 0, 0, 48, 64), turned[1])
+
+
+def test_other_sizes_are_scaled_to_the_firsts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = noise_clip(tmp_path / "a.mkv", seed=1, flat=(90, 100, 150))
+    large = noise_clip(tmp_path / "b.mkv", seed=1, flat=(90, 100, 150), size=(100, 30))
+    output = tmp_path / "out.mkv"
+    assert main(["compare", str(small), str(large), "-o", str(output), "--codec", "ffv1",
+                 "--no-labels"]) == 0  # fmt: skip
+    whole = planes_of(output)[0]
+    assert whole[0].shape == (48, 128)
+    assert [set(plane.flat) for plane in whole] == [{90}, {100}, {150}]
+    said = capsys.readouterr().err
+    assert "b.mkv is scaled from 100×30 to 64×48, and out of shape" in said
+
+
+def test_the_pixel_shape_is_kept(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", aspect=Fraction(16, 11))
+    turned = write_clip(tmp_path / "t.mp4", aspect=Fraction(16, 11), rotation=90)
+    compare(tmp_path / "side.mkv", clip, clip)
+    assert probe(tmp_path / "side.mkv").sample_aspect_ratio == Fraction(16, 11)
+    compare(tmp_path / "turned.mkv", turned, turned)
+    assert probe(tmp_path / "turned.mkv").sample_aspect_ratio == Fraction(11, 16)
+
+
+def test_the_first_ones_depth_is_kept(tmp_path: Path) -> None:
+    deep = noise_clip(tmp_path / "a.mkv", seed=1, pix_fmt="yuv420p10le")
+    flat = noise_clip(tmp_path / "b.mkv", seed=2, pix_fmt="yuv420p")
+    whole = compare(tmp_path / "side.mkv", deep, flat)[2]
+    assert probe(tmp_path / "side.mkv").pix_fmt == "yuv420p10le"
+    assert equal(part(whole, 0, 0, 64, 48), planes_of(deep)[2])
+    assert equal(
+        part(whole, 64, 0, 64, 48), [plane * 4 for plane in map(_wide, planes_of(flat)[2])]
+    )
+
+
+def _wide(plane: Samples) -> np.ndarray:
+    return plane.astype(np.uint16)
+
+
+def test_other_matrices_and_ranges_mean_the_same_colour(tmp_path: Path) -> None:
+    """A grey and a red, stored as BT.709 in full range, come out in the first one's coding."""
+    first = noise_clip(
+        tmp_path / "a.mkv", seed=1, flat=(81, 90, 240), pix_fmt="yuv444p", color={"colorspace": 6}
+    )
+    second = noise_clip(
+        tmp_path / "b.mkv",
+        seed=1,
+        flat=(54, 99, 255),  # red in BT.709, full range
+        pix_fmt="yuv444p",
+        color={"colorspace": 1, "color_range": 2},
+    )
+    assert probe(second).color.full_range
+    whole = compare(tmp_path / "side.mkv", first, second)[0]
+    for plane, value in zip(whole, (81, 90, 240), strict=True):
+        assert set(plane[:, :64].flat) == {value}
+        assert np.abs(plane[:, 64:].astype(int) - value).max() <= 1
+
+
+def test_a_tall_stack_keeps_the_matrix_that_was_meant(tmp_path: Path) -> None:
+    """Players guess BT.601 below 720 lines and BT.709 above: three of 300 lines would shift."""
+    clip = noise_clip(tmp_path / "a.mkv", seed=1, size=(16, 300), frames=1)
+    assert probe(clip).color.matrix == 2
+    compare(tmp_path / "stack.mkv", clip, clip, clip, "--mode", "stack")
+    assert probe(tmp_path / "stack.mkv").color.matrix == 6
+
+
+def test_transparency_is_left_out(tmp_path: Path) -> None:
+    clip = noise_clip(tmp_path / "a.mkv", seed=1, pix_fmt="yuva420p")
+    whole = compare(tmp_path / "side.mkv", clip, clip)[0]
+    assert probe(tmp_path / "side.mkv").pix_fmt == "yuv420p"
+    assert equal(part(whole, 64, 0, 64, 48), planes_of(clip)[0][:3])
+
+
+# labels
+
+
+def labelled(output: Path, *arguments: str | Path) -> list[tuple[Samples, ...]]:
+    assert main(["compare", *map(str, arguments), "-o", str(output), *FFV1]) == 0
+    return planes_of(output)
+
+
+def test_labels_stand_in_a_corner_and_nowhere_else(tmp_path: Path) -> None:
+    clip = noise_clip(tmp_path / "a.mkv", seed=1, size=(160, 96), frames=1)
+    plain = compare(tmp_path / "plain.mkv", clip, clip)[0]
+    named = labelled(tmp_path / "named.mkv", clip, clip, "--labels", "one,two")[0]
+    changed = np.nonzero(plain[0] != named[0])
+    assert changed[0].max() < 24
+    columns = changed[1]
+    assert columns.min() == 0
+    assert columns[columns < 160].max() < 50
+    assert columns[columns >= 160].min() == 160
+    box = named[0][:8, :20]
+    assert box.max() > 180, "white letters"
+    assert box.min() >= 16
+    left, right = named[0][:20, :40], named[0][:20, 160:200]
+    assert not np.array_equal(left > 150, right > 150), "each has its own name"
+
+
+def test_a_split_names_both_sides(tmp_path: Path) -> None:
+    first, second = (
+        noise_clip(tmp_path / f"{n}.mkv", seed=1, size=(160, 96), frames=1, flat=(60, 100, 200))
+        for n in "ab"
+    )
+    named = labelled(tmp_path / "split.mkv", first, second, "--mode", "split")[0]
+    lit = np.nonzero((named[0][:24] > 150).any(0))[0]
+    assert {80, 81} <= {*lit}, "the line"
+    assert lit.min() < 40
+    assert lit.max() > 120
+
+
+def test_a_difference_is_named_after_both(tmp_path: Path) -> None:
+    clip = noise_clip(tmp_path / "a.mkv", seed=1, size=(160, 96), frames=1)
+    named = labelled(tmp_path / "d.mkv", clip, clip, "--mode", "diff", "--labels", "a,b")[0]
+    assert set(named[0][30:].flat) == {126}
+    assert named[0][:16, :60].max() > 180
+
+
+@pytest.mark.parametrize("name", ["日本語のとても長い名前" * 9, "Übergröße", "a", "…", "x" * 500])
+def test_any_name_can_be_a_label(tmp_path: Path, name: str) -> None:
+    clip = noise_clip(tmp_path / "a.mkv", seed=1, size=(33, 17), frames=1)
+    named = labelled(tmp_path / "named.mkv", clip, clip, "--labels", f"{name},b")[0]
+    assert named[0].shape == (18, 68)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    from vfi_cli.compare.labels import default_labels
+
+    assert default_labels(["x/a.mp4", "y/b.mp4"]) == ("a.mp4", "b.mp4")
+    assert default_labels(["x/a.mp4", "y/a.mp4"]) == ("x/a.mp4", "y/a.mp4")
+    assert default_labels(["a.mp4", "y/a.mp4"]) == ("a.mp4", "y/a.mp4")
+    assert default_labels(["a.mp4", "a.mp4"]) == ("a.mp4", "a.mp4")
+
+
+# encoders, and how a run ends
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [(".mp4", "h264"), (".mov", "prores"), (".webm", "vp9"), (".mkv", "hevc"), (".avi", "h264")],
+)
+def test_every_container(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    suffix: str,
+    codec: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / f"out{suffix}"
+    arguments = ["compare", *map(str, pair), "-o", str(output), "--codec", codec, "--json"]
+    assert main(arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["width"], record["height"], record["frames"]) == (128, 48, 4)
+    assert probe(output).codec == codec
+    assert len(probe(output).pts) == 4
+
+
+def test_what_is_there_is_not_replaced_unasked(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.mkv"
+    output.write_text("mine")
+    arguments = ["compare", *map(str, pair), "-o", str(output), *FFV1]
+    assert main(arguments) == 5
+    assert "--overwrite" in capsys.readouterr().err
+    assert output.read_text() == "mine"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert len(planes_of(output)) == 4
+
+
+def test_an_interrupt_leaves_nothing(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    options = ComparisonOptions(encoder=EncoderOptions(codec="ffv1"))
+    plan = plan_comparison(pair, tmp_path / "out.mkv", options)
+    before = sorted(tmp_path.iterdir())
+
+    def interrupt(done: int) -> None:
+        if done == 2:
+            assert sorted(tmp_path.iterdir()) != before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_comparison(plan, options, interrupt)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_broken_video_is_compared_as_far_as_it_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_clip(tmp_path / "a.ts", codec="mpeg2video", frames=60, tone=True)
+    data = bytearray(whole.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = bytes(4000)
+    broken = tmp_path / "broken.ts"
+    broken.write_bytes(data)
+    output = tmp_path / "out.mkv"
+    assert main(["compare", str(whole), str(broken), "-o", str(output), *FFV1]) == 3
+    assert "broken.ts: the picture cannot be decoded after" in capsys.readouterr().err
+    count = len(planes_of(output))
+    assert 5 < count < 55
+    assert {path.name for path in tmp_path.iterdir()} == {"a.ts", "broken.ts", "out.mkv"}
+    with av.open(str(output)) as container:
+        sound = container.streams.audio[0]
+        last = max(p.pts + p.duration for p in container.demux(sound) if p.size)
+        assert last * sound.time_base < count / 25 + 0.1
+
+
+WRONG = [
+    (["a"], "two videos or more", 2),
+    (["a", "missing.mkv"], "there is no such file", 4),
+    (["a", "empty.mkv"], "is empty", 4),
+    (["a", "b", "a", "--mode", "diff"], "diff subtracts two videos, not 3", 2),
+    (["a", "b", "-o", "out.xyz"], ".xyz", 2),
+    (["a", "b", "-o", "out"], "no suffix", 2),
+    (["a", "b", "-o", "a.mkv", "--overwrite"], "would replace the input", 5),
+    (["a", "b", "-o", "b.mkv", "--overwrite"], "would replace the input", 5),
+    (["a", "b", "-o", "nowhere/out.mkv"], "nowhere does not exist", 5),
+    (["a", "b", "--labels", "one"], "--labels names 1 of 2", 2),
+    (["a", "b", "--start", "9"], "--start lies beyond the end", 2),
+    (["a", "b", "--duration", "0"], "--duration", 2),
+    (["a", "b", "--slow", "0"], "0", 2),
+    (["a", "b", "--mode", "beside"], "--mode", 2),
+    (["a", "b", "--min-psnr", "30"], "--min-psnr", 2),
+    (["a", "b", "--codec", "prores", "-o", "out.webm"], ".webm cannot hold prores", 2),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message", "code"), WRONG, ids=lambda v: str(v)[:40])
+def test_what_is_wrong_is_said_in_a_line(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+    code: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.mkv").touch()
+    named = [f"{a}.mkv" if a in ("a", "b") else a for a in arguments]
+    target = [] if "-o" in named else ["-o", "out.mkv"]
+    assert main(["compare", *named, *target]) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert message in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "empty.mkv"]
+
+
+def test_the_library_wants_two(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="two videos"):
+        plan_comparison([tmp_path / "a.mkv"], tmp_path / "o.mkv", ComparisonOptions())
