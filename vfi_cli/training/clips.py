@@ -23,8 +23,8 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 #: Frames left out between the two that a new one is made from; drawn as often as named.
 GAPS = (1, 1, 1, 1, 2, 3, 3, 4, 5, 6)
-#: Mean change of a crop, in code values: less is stillness, more a cut that was not found.
-_STILL, _CUT = 0.8, 60
+#: Mean change of a crop, in code values: less is stillness.
+_STILL = 0.8
 #: Share of the mean by which spaces in time between four frames may differ.
 _UNEVEN = 0.05
 #: Windows looked at before one is taken as it is.
@@ -222,8 +222,6 @@ class Clips:
             changes = [_change(first, second, y, x, height, width) for y, x in spots]
             best = int(np.argmax(changes)) if rng.random() < 0.5 else 0
             if changes[best] < _STILL and rng.random() < 0.5 and not last:
-                continue
-            if changes[best] > _CUT and not last:
                 continue
             y, x = spots[best]
             pictures = np.stack(

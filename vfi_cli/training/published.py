@@ -7,6 +7,7 @@ processes agree without talking. Videos of a set are decoded as a whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zlib
@@ -58,7 +59,7 @@ class PictureStore:
         kept = self.folder / name[:2] / f"{name[2:24]}.npy"
         try:
             return np.load(kept, mmap_mode="r")
-        except FileNotFoundError:
+        except (OSError, ValueError):  # not there, or not whole
             picture = decode_picture(file, self.factor)
         part = kept.with_suffix(f".{os.getpid()}.part")
         try:
@@ -67,7 +68,8 @@ class PictureStore:
                 np.save(stream, picture)
             os.replace(part, kept)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise OutputError(
                 f"{kept}: cannot be written ({error.strerror}); see data.cache and "
                 "data.cache_gigabytes"
