@@ -303,7 +303,7 @@ def test_numbers_survive_a_batch_into_a_folder(tmp_path: Path, vfi: Vfi) -> None
         *("--model", "blend", "-o", target, "--codec", "ffv1", "--json"),
     )
     assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)) == 2
+    assert len(json.loads(result.stdout)["items"]) == 2
     for name in ("one", "two"):
         path = target / f"{name}.50fps.mkv"
         with FrameReader(probe(path)) as reader:

@@ -171,6 +171,13 @@ def spoken(seconds: float) -> str:
     return f"{seconds:.0f}{_THIN}s" if seconds < 99.5 else clock(seconds, decimals=0)
 
 
+def rate(value: float) -> str:
+    """A speed with no more digits than tell: ``0.043``, ``2.5``, ``148``."""
+    if value >= 9.95:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
+
+
 def size(count: int) -> str:
     """A file's size in decimal units: ``112 MB``."""
     value = float(count)

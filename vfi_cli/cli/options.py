@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -325,6 +326,26 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run", metavar="", help="Say what would be done, and stop.", rich_help_panel=_RUN
+    ),
+]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        metavar="",
+        help="A dry run that neither looks for cuts nor measures a sample.",
+        rich_help_panel=_RUN,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Also write a page to look at: a timeline of cuts and motion, the hardest frames, all "
+        "settings. A folder for several inputs.",
+        show_default=False,
+        rich_help_panel=_RUN,
     ),
 ]
 Json = Annotated[

@@ -28,6 +28,8 @@ def run_pipe(
         raise UsageError("a pipe goes alone: give one input")
     if params["dry_run"] or params["json"]:
         raise UsageError("--dry-run and --json need files; a pipe is not known before it is read")
+    if params["report"] is not None:
+        raise UsageError("--report needs files; a pipe cannot be looked through once more")
     if output is None:
         raise UsageError("say where the pipe's result goes: -o FILE, or -o - for a pipe")
     if params.get("pipe_format", "auto") not in ("auto", "nut", "y4m"):

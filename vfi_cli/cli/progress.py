@@ -13,15 +13,17 @@ from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from vfi_cli.cli.messages import clock, number
+from vfi_cli.cli.messages import clock, number, rate
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-#: Speed is averaged over this many seconds, so that it follows what happens now.
+#: Speed is averaged over this many seconds, so that it follows what happens now, …
 WINDOW = 15.0
+#: … or over this share of the time so far where that is longer, so that it does not jump about.
+WINDOW_SHARE = 0.2
 #: A log gets a line at most this often (seconds), and then only when …
 LOG_INTERVAL = 10.0
 #: … this share of the work was done since the last line, …
@@ -32,15 +34,17 @@ LOG_SHARE_OF_TIME = 0.1
 
 
 class Speed:
-    """Frames a second over the last :data:`WINDOW` seconds, from a count that only grows."""
+    """Frames a second over the last seconds, from a count that only grows."""
 
     def __init__(self, done: int, now: float) -> None:
+        self._began = now
         self._samples: deque[tuple[float, int]] = deque([(now, done)])
 
     def add(self, done: int, now: float) -> None:
         self._samples.append((now, done))
         # One sample beyond the window stays, so that slow work is measured between two samples.
-        while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW:
+        window = max(WINDOW, WINDOW_SHARE * (now - self._began))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= window:
             self._samples.popleft()
         if len(self._samples) > 512:  # fast work: thin the middle, its ends are what counts
             self._samples = deque([*list(self._samples)[:-1:2], self._samples[-1]])
@@ -55,7 +59,8 @@ class Progress:
     """Progress of ``total`` output frames (None: not known, as for a pipe) at ``fps``.
 
     ``start`` frames were there before, from an earlier run: they count as done
-    but not for the speed. ``unit`` names what is counted. Use it as a context
+    but not for the speed. ``unit`` names what is counted, ``label`` what is done; a
+    ``passing`` line is gone when it is done, and a log never sees it. Use it as a context
     manager, call :meth:`update` with the number of frames done so far from any
     thread. ``fps`` None leaves out the comparison with real time.
     """
@@ -69,6 +74,8 @@ class Progress:
         *,
         start: int = 0,
         unit: str = "frames",
+        label: str = "",
+        passing: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total
@@ -76,6 +83,8 @@ class Progress:
         self._console = console
         self._now = now
         self._unit = unit
+        self._label = label
+        self._passing = passing
         self._done = start
         self._begin = now()
         self._begin_done = start
@@ -83,7 +92,7 @@ class Progress:
         self._closed = False
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._log = not quiet and not console.is_terminal
+        self._log = not quiet and not console.is_terminal and not passing
         self._logged_at = self._begin
         self._logged = start
         if not quiet and console.is_terminal:
@@ -100,6 +109,16 @@ class Progress:
             self._bar.update(self._task, completed=done, text=self.text())
         elif self._log and self._due(now):
             self._log_line(now)
+
+    def skip(self, done: int) -> None:
+        """``done`` frames are there, the latest of them from an earlier run."""
+        if self._closed:
+            return
+        self._begin_done += done - self._done
+        self._logged = self._done = done
+        self._speed = Speed(done, self._now())
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, text=self.text())
 
     def close(self) -> None:
         """End the line. A log gets a last line with the speed over the whole run."""
@@ -125,18 +144,18 @@ class Progress:
 
     def text(self) -> str:
         """The numbers of the line: ``62 %  5 012/8 058  148 fps  2.5× real time  0:21 left``."""
-        parts = []
+        parts = [self._label] if self._label else []
         if self._total:
             parts.append(f"{100 * self._done // self._total:3d} %")
             parts.append(f"{number(self._done)}/{number(self._total)}")
-        else:
+        elif self._done or not self._label:
             parts.append(f"{number(self._done)} {self._unit}")
         speed = self._average() if self._closed else self._speed.value()
         if speed is not None:
             unit = " fps" if self._unit == "frames" else f" {self._unit}/s"
-            parts.append(f"{_three_digits(speed)}{unit}")
+            parts.append(f"{rate(speed)}{unit}")
             if self._fps:
-                parts.append(f"{_three_digits(speed / float(self._fps))}× real time")
+                parts.append(f"{rate(speed / float(self._fps))}× real time")
         if self._closed or not self._total:
             parts.append(clock(self._now() - self._begin, decimals=0))
         elif speed is not None:
@@ -167,14 +186,7 @@ class Progress:
         columns: list[BarColumn | TextColumn] = [TextColumn("{task.fields[text]}", markup=False)]
         if self._total:
             columns.insert(0, BarColumn(bar_width=30))
-        bar = Bar(*columns, console=self._console, refresh_per_second=5)
+        bar = Bar(*columns, console=self._console, refresh_per_second=5, transient=self._passing)
         task = bar.add_task("", total=self._total, completed=self._done, text=self.text())
         bar.start()
         return bar, task
-
-
-def _three_digits(value: float) -> str:
-    """``0.043``, ``2.5``, ``148``: no more digits than tell."""
-    if value >= 9.95:
-        return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"

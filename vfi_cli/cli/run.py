@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vfi_cli.api import (
-    ConvertOptions,
-    ConvertResult,
-    Listener,
-    ModelOptions,
-    convert_file,
-    open_model,
-    prepare,
-)
-from vfi_cli.cli import messages
+from vfi_cli.api import ConvertOptions, ConvertResult, ModelOptions, convert_file, open_model
+from vfi_cli.cli import messages, records
 from vfi_cli.cli.options import scale_value
 from vfi_cli.cli.progress import Progress
+from vfi_cli.dry_run import DryRun, DryRunListener, dry_run
 from vfi_cli.errors import BatchError, InputError, OutputError, UsageError, VfiError
-from vfi_cli.io.decode import SourceInfo, probe
+from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import natural_key
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.timeline import format_rate
 
 if TYPE_CHECKING:
+    from vfi_cli.cli.report import Reports
+    from vfi_cli.estimate import About
     from vfi_cli.models import Interpolator
 
 #: What a folder is searched for.
@@ -81,11 +75,24 @@ def run_all(
 
         return run_pipe(inputs, output, options, params)
     sources = expand(inputs)
-    check_target(sources, inputs, output)
+    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    dry = params["dry_run"] or params["quick"]
+    if several and output is not None:
+        check_folder(output, make=not dry)
     screen = Screen(messages.console(quiet=quiet), quiet)
-    batch = Batch(options, screen, dry_run=params["dry_run"], as_json=params["json"])
+    reports = None
+    if params["report"] is not None and not dry:
+        from vfi_cli.cli.report import Reports
+
+        reports = Reports.begin(
+            params["report"], sources, screen.console, overwrite=options.overwrite, quiet=quiet
+        )
+    batch = Batch(options, screen, several=several, as_json=params["json"], reports=reports)
     for source in sources:
-        batch.convert(source, output)
+        if dry:
+            batch.foretell(source, output, quick=params["quick"])
+        else:
+            batch.convert(source, output)
     return batch.close()
 
 
@@ -108,20 +115,19 @@ def expand(inputs: Sequence[str]) -> list[Path]:
     return sources
 
 
-def check_target(sources: Sequence[Path], inputs: Sequence[str], output: Path | None) -> None:
+def check_folder(output: Path, *, make: bool) -> None:
     """Several inputs need a folder after -o; it is made where its parent exists."""
-    several = len(sources) > 1 or any(Path(text).is_dir() for text in inputs)
-    if output is None or not several:
-        return
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; several inputs need a folder after -o")
+    if not make:
+        return
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {output}: {error.strerror}") from error
 
 
-class Screen(Listener):
+class Screen(DryRunListener):
     """Shows one conversion after another: what goes in, what comes out, progress, the result."""
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -137,14 +143,36 @@ class Screen(Listener):
             self.console.print(f"  {note}")
         self._total, self._fps = plan.frames, plan.grid.fps
 
-    def progress(self, done: int) -> None:
+    def looking(self, done: int, total: int) -> None:
         if self._progress is None:
-            # Frames of an earlier run arrive in the first call; they do not count for the speed.
-            start = done if done > 1 else 0
             self._progress = Progress(
-                self._total, self._fps, self.console, self._quiet, start=start
+                total, None, self.console, self._quiet, label="looking for cuts", passing=True
             )
         self._progress.update(done)
+
+    def measuring(self) -> None:
+        self.close()
+        self._progress = Progress(
+            None, None, self.console, self._quiet, label="measuring a sample", passing=True
+        )
+
+    def foretold(self, run: DryRun) -> None:
+        """Show what a dry run found out."""
+        self.close()
+        for line in describe_dry_run(run):
+            self.console.print(f"  {line}")
+        for warning in run.warnings:
+            messages.warn(warning, quiet=self._quiet)
+
+    def progress(self, done: int) -> None:
+        if self._progress is None:
+            self._progress = Progress(self._total, self._fps, self.console, self._quiet)
+            self._done = 0
+        if done > self._done + 1:  # what an earlier run left comes all at once
+            self._progress.skip(done)
+        else:
+            self._progress.update(done)
+        self._done = done
 
     def rendered(self) -> None:
         self.close()
@@ -165,43 +193,54 @@ class Batch:
     """Converts inputs one after the other; with several, a failure does not stop the rest."""
 
     def __init__(
-        self, options: ConvertOptions, screen: Screen, *, dry_run: bool, as_json: bool
+        self,
+        options: ConvertOptions,
+        screen: Screen,
+        *,
+        several: bool,
+        as_json: bool,
+        reports: Reports | None = None,
     ) -> None:
         self._options = options
         self._screen = screen
-        self._dry_run = dry_run
+        self._several = several
         self._as_json = as_json
+        self._reports = reports
         self._model: Interpolator | None = None
         self._records: list[dict[str, Any]] = []
         self._failed: list[tuple[Path, VfiError]] = []
 
     def convert(self, source: Path, target: Path | None) -> None:
         """Convert one input, and remember how it went."""
-        try:
-            with self._interruptible():
-                self._records.append(self._convert(source, target))
-        except VfiError as error:
-            self._screen.close()
-            self._failed.append((source, error))
-            self._records.append(
-                {"input": str(source), "error": str(error), "exit_code": error.exit_code}
+        with self._noted(source, "finished segments are kept. The same command goes on from there"):
+            reports = self._reports
+            result = convert_file(
+                source,
+                target,
+                self._options,
+                listener=self._screen if reports is None else reports.listener(self._screen),
+                interpolator=self._interpolator,
             )
+            self._screen.finished(result)
+            record = records.of_result(result)
+            if reports is not None:
+                record["report"] = str(reports.write(result, self._interpolator))
+            self._records.append(record)
 
-    def _convert(self, source: Path, target: Path | None) -> dict[str, Any]:
-        if self._dry_run:
-            info = probe(source)
-            plan, planned = prepare(info, target, self._options, self._interpolator)
-            self._screen.planned(plan, planned)
-            return {**plan.describe(), "output": str(planned), "streams": plan.streams.to_json()}
-        result = convert_file(
-            source,
-            target,
-            self._options,
-            listener=self._screen,
-            interpolator=self._interpolator,
-        )
-        self._screen.finished(result)
-        return describe_json(result)
+    def foretell(self, source: Path, target: Path | None, *, quick: bool) -> None:
+        """Say what converting one input would do."""
+        with self._noted(source, "nothing was written; --quick leaves out what takes long"):
+            run = dry_run(
+                source,
+                target,
+                self._options,
+                quick=quick,
+                new_folder=self._several and target is not None,
+                listener=self._screen,
+                interpolator=self._interpolator,
+            )
+            self._screen.foretold(run)
+            self._records.append(records.of_dry_run(run))
 
     def _interpolator(self) -> Interpolator:
         if self._model is None:
@@ -209,24 +248,25 @@ class Batch:
         return self._model
 
     @contextmanager
-    def _interruptible(self) -> Iterator[None]:
+    def _noted(self, source: Path, when_interrupted: str) -> Iterator[None]:
         try:
             yield
+        except VfiError as error:
+            self._screen.close()
+            self._failed.append((source, error))
+            self._records.append(records.of_error(source, error))
         except KeyboardInterrupt:
             self._screen.close()
-            raise KeyboardInterrupt(
-                "finished segments are kept. The same command goes on from there."
-            ) from None
+            raise KeyboardInterrupt(f"{when_interrupted}.") from None
 
     def close(self) -> int:
         """Print the JSON, and raise what went wrong: for several inputs, a summary."""
         if self._as_json:
-            several = len(self._records) != 1
-            print(json.dumps(self._records if several else self._records[0], indent=1, default=str))
-            sys.stdout.flush()
+            several = self._several
+            messages.print_json(records.of_batch(self._records) if several else self._records[0])
         if not self._failed:
             return 0
-        if len(self._records) == 1:
+        if not self._several:
             raise self._failed[0][1]
         for _, error in self._failed:
             messages.fail(str(error))
@@ -285,17 +325,58 @@ def describe_result(result: ConvertResult) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def describe_json(result: ConvertResult) -> dict[str, Any]:
-    """What ``--json`` prints of a finished conversion."""
-    return {
-        **result.plan.describe(),
-        "output": str(result.output),
-        "frames": result.counts.frames,
-        "new_frames": result.counts.new,
-        "cuts": result.counts.cuts,
-        "repeats": result.counts.repeats,
-        "duration": float(result.duration),
-        "bytes": result.size,
-        "seconds": round(result.seconds, 3),
-        "warnings": list(result.warnings),
-    }
+def describe_dry_run(run: DryRun) -> list[str]:
+    """What a dry run found out, one topic a line."""
+    plan, seen, expected = run.plan, run.survey, run.estimate
+    topics = {"segments": f"{messages.number(len(plan.segments))}, each kept when it is finished"}
+    if run.finished:
+        topics["segments"] += f"; {messages.number(run.finished)} frames are there already"
+    kept = [item.label for item in (*plan.streams.kept, *plan.streams.converted)]
+    topics["kept"] = ", ".join(kept)
+    if seen is not None:
+        counts = seen.counts
+        copied = counts.frames - counts.new
+        topics["frames"] = (
+            f"{messages.number(counts.new)} new, "
+            f"{messages.number(copied)} shown as they are in the source"
+        )
+        topics["cuts"] = _count_at(seen.cuts, plan) if plan.settings.cuts else "not looked for"
+        topics["repeats"] = _count_at(seen.repeats, plan)
+        if seen.repeats and not plan.settings.dedupe:
+            topics["repeats"] += "; --dedupe makes them motion"
+    if expected is not None:
+        fps = max(0, plan.frames - run.finished) / max(expected.seconds.value, 1e-9)
+        topics["time"] = (
+            f"{_between(expected.seconds, messages.spoken)}, {messages.rate(fps)} fps, "
+            f"{messages.rate(fps / plan.grid.fps)}× real time"
+        )
+        held = [expected.memory and messages.size(expected.memory)]
+        on_device = expected.device_memory
+        held.append(on_device and f"{messages.size(on_device)} on {plan.settings.device}")
+        topics["memory"] = ", ".join(part for part in held if part)
+        topics["disk"] = (
+            f"{_between(expected.work, lambda size: messages.size(round(size)))} while it runs, "
+            f"{messages.size(round(expected.output.value))} for good; "
+            f"{messages.size(run.free)} are free"
+        )
+    order = ("frames", "cuts", "repeats", "kept", "segments", "time", "memory", "disk")
+    return [f"{topic:<9} {topics[topic]}" for topic in order if topics.get(topic)]
+
+
+def _between(amount: About, show: Callable[[float], str]) -> str:
+    """``about 2:10 (1:40 to 2:50)``."""
+    return f"about {show(amount.value)} ({show(amount.low)} to {show(amount.high)})"
+
+
+#: Times that are named one by one.
+_NAMED = 6
+
+
+def _count_at(times: Sequence[Fraction], plan: Plan) -> str:
+    """``3, at 0:01.2, 0:05.0, 0:07.4``, in times since the source's first frame."""
+    if not times:
+        return "none"
+    start = plan.timeline.start
+    named = ", ".join(messages.clock(time - start) for time in times[:_NAMED])
+    more = ", …" if len(times) > _NAMED else ""
+    return f"{messages.number(len(times))}, at {named}{more}"
