@@ -142,8 +142,10 @@ class Page:
         x_range: tuple[float, float] | None = None,
     ) -> None:
         """Several diagrams over one axis; see :func:`charts.chart`."""
-        markup = charts.chart(panels, x_label=x_label, x_kind=x_kind, x_range=x_range, marks=marks)
-        self._add("chart", markup)
+        self._add(
+            "chart",
+            charts.chart(panels, x_label=x_label, x_kind=x_kind, x_range=x_range, marks=marks),
+        )
 
     def bar_chart(
         self, items: Sequence[tuple[str, float]], unit: str = "", *, highlight: Iterable[str] = ()

@@ -67,3 +67,20 @@ def clock(seconds: float, step: float = 0.01) -> str:
     """A time as ``1:02:03.45``, with as many decimals as a difference of ``step`` needs."""
     decimals = 0 if step >= 1 else 1 if step >= 0.1 else 2 if step >= 0.01 else 3
     return format_time(seconds, decimals=decimals)
+
+
+def spoken(seconds: float) -> str:
+    """How long something took: ``0.4 s``, ``54 s``, ``12:03``."""
+    if seconds >= 99.5:
+        return clock(seconds, 1)
+    return f"{seconds:.1f}{_THIN}s" if seconds < 9.95 else f"{seconds:.0f}{_THIN}s"
+
+
+def file_size(count: float) -> str:
+    """Bytes in decimal units: ``1.3 MB``, ``112 MB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    whole = units[0] == "B" or count >= 9.95
+    return f"{count:.0f}{_THIN}{units[0]}" if whole else f"{count:.1f}{_THIN}{units[0]}"

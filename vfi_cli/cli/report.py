@@ -1,0 +1,90 @@
+"""``--report``: writes the page of each conversion, and says where it is."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vfi_cli.api import ConvertResult, Listener
+from vfi_cli.cli import messages
+from vfi_cli.cli.progress import Progress
+from vfi_cli.errors import OutputError, UsageError
+from vfi_cli.report import check_report
+from vfi_cli.report.conversion import RunTimes, write_report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vfi_cli.models import Interpolator
+
+
+class Reports:
+    """The reports of one command: a page, or for several inputs a folder of pages."""
+
+    def __init__(self, target: Path, console: Console, *, overwrite: bool, quiet: bool) -> None:
+        self._target = target
+        self._console = console
+        self._overwrite = overwrite
+        self._quiet = quiet
+        self._times = RunTimes()
+
+    @classmethod
+    def begin(
+        cls,
+        target: Path,
+        sources: Sequence[Path],
+        console: Console,
+        *,
+        overwrite: bool,
+        quiet: bool,
+    ) -> Reports:
+        """Check that the reports can be written, before any work. Raises UsageError, OutputError.
+
+        For several inputs ``target`` is a folder, made where its parent exists.
+        """
+        if len(sources) > 1 and not target.is_dir():
+            if target.exists() or target.suffix.lower() in (".html", ".htm"):
+                raise UsageError(
+                    f"{target} is one page; several inputs need a folder after --report"
+                )
+            try:
+                target.mkdir()
+            except OSError as error:
+                raise OutputError(f"cannot make the folder {target}: {error.strerror}") from error
+        if not target.is_dir():
+            check_report(target, overwrite=overwrite)
+        return cls(target, console, overwrite=overwrite, quiet=quiet)
+
+    def listener(self, screen: Listener) -> Listener:
+        """What the next conversion tells its progress to; it is passed on to the screen."""
+        self._times = RunTimes(screen)
+        return self._times
+
+    def write(self, result: ConvertResult, interpolator: Callable[[], Interpolator]) -> Path:
+        """Write the report of a conversion that is done, and return where."""
+        path = self._target
+        if path.is_dir():
+            path /= f"{result.output.name}.html"
+        began = time.monotonic()
+        total = result.plan.frames
+        try:
+            with Progress(total, None, self._console, self._quiet, unit="pictures") as progress:
+                write_report(
+                    path,
+                    result,
+                    interpolator(),
+                    self._times,
+                    command=shlex.join(["vfi", *sys.argv[1:]]),
+                    overwrite=self._overwrite,
+                    on_frame=lambda done, of: progress.update(done * total // of),
+                )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"{result.output} is complete, but its report was not written."
+            ) from None
+        self._console.print(f"✓ {path.name}  {messages.spoken(time.monotonic() - began)}")
+        return path
