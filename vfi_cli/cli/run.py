@@ -15,7 +15,14 @@ from vfi_cli.cli import messages, records
 from vfi_cli.cli.options import scale_value
 from vfi_cli.cli.progress import Progress
 from vfi_cli.dry_run import DryRun, DryRunListener, dry_run
-from vfi_cli.errors import BatchError, InputError, OutputError, UsageError, VfiError
+from vfi_cli.errors import (
+    BatchError,
+    InputError,
+    OutputError,
+    TruncatedInputError,
+    UsageError,
+    VfiError,
+)
 from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import natural_key
@@ -214,13 +221,18 @@ class Batch:
         """Convert one input, and remember how it went."""
         with self._noted(source, "finished segments are kept. The same command goes on from there"):
             reports = self._reports
-            result = convert_file(
-                source,
-                target,
-                self._options,
-                listener=self._screen if reports is None else reports.listener(self._screen),
-                interpolator=self._interpolator,
-            )
+            try:
+                result = convert_file(
+                    source,
+                    target,
+                    self._options,
+                    listener=self._screen if reports is None else reports.listener(self._screen),
+                    interpolator=self._interpolator,
+                )
+            except TruncatedInputError as error:
+                if reports is not None and isinstance(error.result, ConvertResult):
+                    reports.write(error.result, self._interpolator)
+                raise
             self._screen.finished(result)
             record = records.of_result(result)
             if reports is not None:
@@ -255,9 +267,9 @@ class Batch:
             self._screen.close()
             self._failed.append((source, error))
             self._records.append(records.of_error(source, error))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             self._screen.close()
-            raise KeyboardInterrupt(f"{when_interrupted}.") from None
+            raise KeyboardInterrupt(str(interrupt) or f"{when_interrupted}.") from None
 
     def close(self) -> int:
         """Print the JSON, and raise what went wrong: for several inputs, a summary."""
