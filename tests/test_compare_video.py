@@ -586,3 +586,18 @@ def test_what_is_wrong_is_said_in_a_line(
 def test_the_library_wants_two(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two videos"):
         plan_comparison([tmp_path / "a.mkv"], tmp_path / "o.mkv", ComparisonOptions())
+
+
+def test_an_interrupt_is_told(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(self: object, done: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vfi_cli.cli.progress.Progress.update", interrupted)
+    assert main(["compare", *map(str, pair), "-o", str(tmp_path / "out.mkv"), *FFV1]) == 130
+    assert capsys.readouterr().err == "vfi: interrupted; nothing is left of out.mkv.\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv"]

@@ -196,8 +196,11 @@ def _show(
     console = messages.console(quiet=quiet)
     for line in _planned(plan):
         console.print(line)
-    with Progress(plan.frames, plan.grid.fps, console, quiet) as progress:
-        made = render_comparison(plan, options, progress.update)
+    try:
+        with Progress(plan.frames, plan.grid.fps, console, quiet) as progress:
+            made = render_comparison(plan, options, progress.update)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"nothing is left of {output.name}.") from None
     for warning in made.warnings:
         messages.warn(warning, quiet=quiet)
     console.print(
@@ -225,7 +228,7 @@ def _show(
             }
         )
     if made.truncated:
-        raise TruncatedInputError(f"{made.truncated}; compared up to there: {output}")
+        raise TruncatedInputError(f"{made.truncated}; compared up to there: {output}", made)
     return 0
 
 

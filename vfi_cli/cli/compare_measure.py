@@ -53,8 +53,11 @@ def measure_all(
         console.print(f"{name:<{width}}  {describe_input(one.info)}")
     for note in plan.notes:
         console.print(f"  {note}")
-    with Progress(plan.frames, plan.grid.rate, console, quiet) as progress:
-        found = measure(plan, wanted, progress.update)
+    try:
+        with Progress(plan.frames, plan.grid.rate, console, quiet) as progress:
+            found = measure(plan, wanted, progress.update)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("nothing was written.") from None
     for warning in found.warnings:
         messages.warn(warning, quiet=quiet)
     if as_json:
@@ -65,7 +68,7 @@ def measure_all(
         write_page(found, names, output, overwrite=options.overwrite)
         console.print(f"✓ {output}")
     if found.truncated:
-        raise TruncatedInputError(f"{found.truncated}; compared up to there")
+        raise TruncatedInputError(f"{found.truncated}; compared up to there", found)
     missed = [
         (name, one.psnr)
         for name, one in zip(names[1:], found.differences, strict=True)

@@ -97,6 +97,8 @@ def plan_comparison(
         raise UsageError("a comparison takes two videos or more")
     for path in paths:
         check_output(Path(path), target_path)
+    if target_path.exists() and not options.overwrite:
+        raise OutputError(f"{target_path} exists already; add --overwrite to replace it")
     labels = options.labels if options.labels is not None else default_labels(paths)
     if labels and len(labels) != len(paths):
         raise UsageError(f"--labels names {len(labels)} of {len(paths)} videos")
@@ -148,8 +150,6 @@ def render_comparison(
     """
     began = time.monotonic()
     output = plan.output
-    if output.exists() and not options.overwrite:
-        raise OutputError(f"{output} exists already; add --overwrite to replace it")
     description = {"inputs": [one.info.path for one in plan.inputs]}
     with WorkFolder(work_folder_of(output), _FINGERPRINT, description) as work:
         try:
