@@ -9,7 +9,6 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from vfi_cli.compare.labels import Place
 from vfi_cli.compare.picture import Planes, Target
 from vfi_cli.errors import UsageError
 from vfi_cli.frame import Samples
@@ -23,15 +22,13 @@ AMPLIFICATION = 8
 SWEEP_SECONDS = 8
 
 
-_LEFT: Place = "left"
-
-
 class Arrangement(Protocol):
     """Puts padded pictures of one size into one."""
 
     width: int  # pixels of the whole
     height: int
-    places: tuple[Place, ...]  # of each input's label; none where the whole gets one
+    #: Where along the top each input's label stands, 0 … 1; none where the whole gets one.
+    places: tuple[Fraction, ...]
 
     def compose(self, pictures: Sequence[Planes], time: Fraction) -> Planes:
         """The whole at ``time`` seconds after its beginning."""
@@ -60,7 +57,7 @@ class Grid:
         self._columns = columns
         width, height = target.padded
         self.width, self.height = columns * width, -(-count // columns) * height
-        self.places: tuple[Place, ...] = tuple([_LEFT] * count)
+        self.places = (Fraction(0),) * count
 
     def compose(self, pictures: Sequence[Planes], time: Fraction) -> Planes:
         target, layout = self._target, self._target.layout
@@ -86,8 +83,7 @@ class Split:
         self.width, self.height = target.padded
         self._step = max(2, 1 << target.layout.log2_chroma_w)
         self._line = max(self._step, self.width // 480 // self._step * self._step)
-        middle: list[Place] = ["middle"] * (count - 2)
-        self.places: tuple[Place, ...] = ("left", *middle, "right")
+        self.places = tuple(Fraction(number, count - 1) for number in range(count))
 
     def boundaries(self, time: Fraction) -> list[int]:
         """Where each line's left edge lies, in pixels: whole chroma samples.
@@ -122,7 +118,7 @@ class Difference:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.width, self.height = target.padded
-        self.places: tuple[Place, ...] = ()
+        self.places: tuple[Fraction, ...] = ()
 
     def compose(self, pictures: Sequence[Planes], time: Fraction) -> Planes:
         target = self._target

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from vfi_cli.compare.picture import Target
 from vfi_cli.frame import Samples
-
-Place = Literal["left", "middle", "right"]  # along the top edge
 
 _SMALLEST = 9  # pixels; below, letters cannot be told apart
 _SHARE = 0.035  # of the picture's height
@@ -34,16 +32,18 @@ def default_labels(paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
 
 
 class Label:
-    """White text on a shaded box in the top edge of pictures of one kind."""
+    """White text on a shaded box at the top edge of pictures of one kind.
 
-    def __init__(self, text: str, target: Target, place: Place = "left") -> None:
+    ``place`` goes from 0, the left corner, to 1, the right one.
+    """
+
+    def __init__(self, text: str, target: Target, place: Fraction = Fraction(0)) -> None:
         self._target = target
         layout = target.layout
         across, down = 1 << layout.log2_chroma_w, 1 << layout.log2_chroma_h
         mask = _text_mask(text, target)
         rows, columns = mask.shape
-        left = {"left": 0, "middle": (target.width - columns) // 2, "right": target.width - columns}
-        x = max(0, left[place]) // across * across
+        x = int((target.width - columns) * place) // across * across
         # Whole chroma samples, so that luma and chroma are shaded alike.
         box = np.zeros((-(-rows // down) * down, -(-columns // across) * across), np.float32)
         box[:rows, :columns] = mask
