@@ -13,12 +13,13 @@ WIDTH, HEIGHT = 48, 32  # pixels
 
 def picture(time: float, seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     """(height, width, 3) uint8: smooth waves that move to the right by four pixels for each unit
-    of time, so that frames at different times differ and blending is not exact."""
+    of time, so that frames at different times differ and blending is not exact. All values are
+    even, so that the mean of two pictures needs no rounding."""
     y, x = np.mgrid[:height, :width].astype(np.float64)
     waves = [
         np.sin((x - 4 * time) / (3 + c) + seed) * np.cos(y / (4 + c) + seed + c) for c in range(3)
     ]
-    return (128 + 100 * np.stack(waves, axis=-1)).round().astype(np.uint8)
+    return (2 * (64 + 50 * np.stack(waves, axis=-1)).round()).astype(np.uint8)
 
 
 def save(path: Path, pixels: np.ndarray) -> None:

@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("dry_run",),
     ("report",),
-    ("bench", "compare", "folders", "pipe", "sequence", "training"),
+    ("bench", "compare", "evaluate", "folders", "pipe", "sequence", "training"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -51,6 +51,12 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "Show videos side by side, or measure how they differ.",
     ),
     CommandEntry(
+        "eval",
+        "vfi_cli.cli.eval",
+        "evaluate",
+        "Score models on the papers' benchmarks, or on a clip of your own.",
+    ),
+    CommandEntry(
         "models",
         "vfi_cli.cli.models",
         "models",
@@ -130,7 +136,7 @@ def load(name: str) -> Any:
     if subcommands:
         single.callback(epilog=examples)(function)
         for called, subcommand, epilog in subcommands:
-            single.command(called, epilog=epilog)(subcommand)
+            single.command(called, cls=Command, epilog=epilog)(subcommand)
     else:
         single.command(entry.name, cls=Command, epilog=examples, no_args_is_help=False)(function)
     command = typer.main.get_command(single)

@@ -335,12 +335,13 @@ def _benchmarks() -> Iterator[Benchmark]:
         _triplets,
         metrics=("ie",),
     )
-    for level in layouts.SNU_LEVELS:
+    motions = ("small", "medium", "large", "very large")
+    for level, motion in zip(layouts.SNU_LEVELS, motions, strict=True):
         yield Benchmark(
             f"snu-film-{level}",
             f"SNU-FILM, {level}",
             "snu-film",
-            f"{level} motion, 1280×720",
+            f"{motion} motion, 1280×720",
             2,
             310,
             _snu(level),

@@ -1,0 +1,1 @@
+"""Scoring models: on the benchmarks of the papers, and on a clip of one's own."""
