@@ -8,6 +8,7 @@ encoded as the conversion does it, in memory. What was measured is scaled up.
 from __future__ import annotations
 
 import io
+import os
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -65,14 +66,38 @@ class About:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """Seconds: on the clock, and of all threads on the CPU."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.wall + other.wall, self.cpu + other.cpu)
+
+    def __mul__(self, times: float) -> Spent:
+        return Spent(self.wall * times, self.cpu * times)
+
+
+class _Watch:
+    """Tells what was spent since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def spent(self) -> Spent:
+        return Spent(time.perf_counter() - self._wall, time.process_time() - self._cpu)
+
+
+@dataclass(frozen=True)
 class Costs:
     """What was measured, a frame each."""
 
     places: int
     new_frames: int  # that were made and timed
-    decode: float  # seconds for a source frame, with the look for cuts
-    make: float  # seconds for a new frame
-    encode: float  # seconds for an output frame
+    decode: Spent  # on a source frame, with the look for cuts
+    make: Spent  # on a new frame
+    encode: Spent  # on an output frame
 
 
 @dataclass(frozen=True)
@@ -91,8 +116,8 @@ class Estimate:
 class _Place:
     """What one stretch gave."""
 
-    making: tuple[float, ...]  # seconds of each new frame
-    encoding: float  # seconds for an output frame
+    making: tuple[Spent, ...]  # on each new frame
+    encode: Spent  # on an output frame
     packets: tuple[PicturePacket, ...]  # of the output
     source_bytes: float  # of a usual frame here
 
@@ -117,13 +142,13 @@ def estimate(
     share = min(1.0, float((ends - begins) / plan.timeline.duration))
     kept = {item.index for item in (*plan.streams.kept, *plan.streams.converted)}
     others = share * sum(size for index, size in sizes.others.items() if index in kept)
-    making = [seconds for place in places for seconds in place.making]
+    making = [spent for place in places for spent in place.making]
     costs = Costs(
         places=len(places),
         new_frames=len(making),
-        decode=survey.seconds / max(1, survey.frames),
-        make=fmean(making) if making else 0.0,
-        encode=fmean(place.encoding for place in places),
+        decode=Spent(survey.seconds, survey.cpu_seconds) * (1 / max(1, survey.frames)),
+        make=_mean(making),
+        encode=_mean([place.encode for place in places]),
     )
     return Estimate(
         seconds=_seconds(plan, survey, places, costs, finished),
@@ -143,7 +168,7 @@ def _places(
     interpolator.forget()
     for number, key in enumerate(_keys(plan, packets)):
         place = _sample(plan, synthesizer, key, packets)
-        spent = sum(place.making)
+        spent = sum(one.wall for one in place.making)
         if number == 0 and len(place.making) > 1:  # the very first frame warms everything up
             place = replace(place, making=place.making[1:])
         yield place
@@ -185,7 +210,7 @@ def _sample(
     first, last = source[0][1], source[-1][1]
     counts = Counts()
     made: list[Frame] = []
-    making: list[float] = []
+    making: list[Spent] = []
     output = pictures(
         source,
         synthesizer,
@@ -195,20 +220,21 @@ def _sample(
         end=lambda shown: shown.time,
         counts=counts,
     )
-    while len(made) < 2 * len(source) and not (len(making) > 1 and sum(making) > SECONDS):
-        new, began = counts.new, time.perf_counter()
+    enough = _Watch()
+    while len(made) < 2 * len(source) and not (len(making) > 1 and enough.spent().wall > SECONDS):
+        new, watch = counts.new, _Watch()
         frame = next(output, None)
         if frame is None:
             break
         made.append(frame)
         if counts.new > new:
-            making.append(time.perf_counter() - began)
+            making.append(watch.spent())
     made = made or [source[0][0]]  # of a single frame nothing is new
-    began = time.perf_counter()
+    watch = _Watch()
     encoded = _encoded(plan, made)
-    encoding = (time.perf_counter() - began) / len(made)
+    encode = watch.spent() * (1 / len(made))
     here = [packet for packet in packets if first <= packet.time <= last]
-    return _Place(tuple(making), encoding, encoded, _usual(here or packets))
+    return _Place(tuple(making), encode, encoded, _usual(here or packets))
 
 
 def _encoded(plan: Plan, frames: Sequence[Frame]) -> tuple[PicturePacket, ...]:
@@ -259,17 +285,31 @@ def _video_bytes(
 def _seconds(
     plan: Plan, survey: Survey, places: Sequence[_Place], costs: Costs, finished: int
 ) -> About:
-    """How long the rest takes: on a CPU the stages share the cores, and their times add up.
+    """How long the rest takes.
 
-    Beside a GPU the CPU decodes and encodes meanwhile, and the slower side counts.
+    Decoding, making and encoding overlap: together they take as long as the slowest of them, or
+    as long as the cores need for what all of them ask of the CPU.
     """
-    counts = survey.counts
+    counts, cores = survey.counts, _cores()
+    decode = costs.decode * _decoded_frames(plan)
     totals = []
     for place in places:
-        make = (fmean(place.making) if place.making else costs.make) * counts.new
-        around = _decoded_frames(plan) * costs.decode + counts.frames * place.encoding
-        totals.append(make + around if plan.settings.device == "cpu" else max(make, around))
+        make = _mean(place.making or [costs.make]) * counts.new
+        encode = place.encode * counts.frames
+        slowest = max(decode.wall, make.wall, encode.wall)
+        totals.append(max(slowest, (decode + make + encode).cpu / cores))
     return About.of(totals, TIME_DOUBT) * max(0.0, 1 - finished / max(1, counts.frames))
+
+
+def _mean(spent: Sequence[Spent]) -> Spent:
+    return sum(spent, Spent()) * (1 / max(1, len(spent)))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _decoded_frames(plan: Plan) -> int:

@@ -33,6 +33,7 @@ class Survey:
     repeats: tuple[Fraction, ...]
     frames: int  # source frames that were decoded
     seconds: float  # that it took
+    cpu_seconds: float  # of all its threads
     broken: Broken | None = None  # where the source stops being decodable
 
 
@@ -42,7 +43,7 @@ def survey(plan: Plan, on_frame: Callable[[int, int], None] = lambda done, total
     Repeats are looked for whether the plan replaces them or not. ``on_frame`` is told how
     many frames are done of how many.
     """
-    began = time.monotonic()
+    began, cpu_began = time.monotonic(), time.process_time()
     info, timeline = plan.info, plan.timeline
     scenes = scene_stream(replace(plan.settings, dedupe=True))
     looked_at = replace(plan, settings=replace(plan.settings, dedupe=True))
@@ -77,6 +78,7 @@ def survey(plan: Plan, on_frame: Callable[[int, int], None] = lambda done, total
         repeats=repeats,
         frames=len(times),
         seconds=time.monotonic() - began,
+        cpu_seconds=time.process_time() - cpu_began,
         broken=reader.broken,
     )
 

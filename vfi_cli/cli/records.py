@@ -159,9 +159,9 @@ def _estimate(expected: Estimate) -> dict[str, Any]:
         "sample": {
             "places": costs.places,
             "new_frames": costs.new_frames,
-            "decode_s": round(costs.decode, 6),
-            "make_s": round(costs.make, 6),
-            "encode_s": round(costs.encode, 6),
+            "decode_s": round(costs.decode.wall, 6),
+            "make_s": round(costs.make.wall, 6),
+            "encode_s": round(costs.encode.wall, 6),
         },
     }
 
