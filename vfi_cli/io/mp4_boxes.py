@@ -1,7 +1,8 @@
 """Completes a finished MP4 or QuickTime file with what FFmpeg's muxer leaves out.
 
-Works on the ``moov`` box alone, which FFmpeg writes behind the samples: it may grow without
-moving any of them. Layouts: ISO/IEC 14496-12, and Apple's QuickTime File Format for ``ilst``.
+FFmpeg writes the ``moov`` box behind the samples, where it may grow without moving any of them;
+when it is complete it can be put in front of them. Layouts: ISO/IEC 14496-12, and Apple's
+QuickTime File Format for ``ilst``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vfi_cli.io.source import HdrInfo
 
@@ -155,6 +159,68 @@ def complete(path: str | os.PathLike[str], additions: Additions) -> None:
         file.seek(offset)
         file.write(moov.data())
         file.truncate()
+
+
+#: Bytes that are moved at once.
+_BLOCK = 8 << 20
+
+
+def move_to_front(path: str | os.PathLike[str]) -> None:
+    """Put the movie box of a finished file before its samples, in place.
+
+    A player that reads the file from a server can then begin at once. All samples are moved,
+    from the last to the first, so that this needs time but no second copy. Does nothing where
+    the box does not stand at the end, and raises BoxError where there is none.
+    """
+    moov, offset, size = read_moov(path)
+    if offset + size != os.path.getsize(path):
+        return
+    begin = sum(length for kind, _, length in _top_level(path) if kind == b"ftyp")
+    tables = _chunk_tables(moov)
+    offsets = [_chunk_offsets(table) for table in tables]
+    moved = size
+    while True:  # a table of larger numbers takes more space, which moves the samples further
+        for table, places in zip(tables, offsets, strict=True):
+            _set_chunk_offsets(table, places + moved)
+        written = moov.data()
+        if len(written) == moved:
+            break
+        moved = len(written)
+    with open(path, "r+b") as file:
+        at = offset
+        while at > begin:
+            length = min(_BLOCK, at - begin)
+            at -= length
+            file.seek(at)
+            block = file.read(length)
+            file.seek(at + moved)
+            file.write(block)
+        file.seek(begin)
+        file.write(written)
+        file.truncate(offset + moved)
+
+
+def _chunk_tables(moov: Box) -> list[Box]:
+    """The boxes that say where in the file each track's samples lie."""
+    sample_tables = (track.find(b"mdia", b"minf", b"stbl") for track in moov.all(b"trak"))
+    return [
+        box
+        for table in sample_tables
+        if table is not None
+        for box in table.children
+        if box.kind in (b"stco", b"co64")
+    ]
+
+
+def _chunk_offsets(table: Box) -> NDArray[np.int64]:
+    return np.frombuffer(table.head[8:], ">u4" if table.kind == b"stco" else ">u8").astype(np.int64)
+
+
+def _set_chunk_offsets(table: Box, places: NDArray[np.int64]) -> None:
+    """In 64 bits where 32 do not hold them, and then for good."""
+    if table.kind == b"stco" and len(places) and places.max() >= 1 << 32:
+        table.kind = b"co64"
+    table.head = table.head[:8] + places.astype(">u4" if table.kind == b"stco" else ">u8").tobytes()
 
 
 def _set_language(track: Box, language: str) -> None:

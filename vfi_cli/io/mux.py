@@ -363,6 +363,7 @@ class OutputMux:
                     covers=self._covers,
                 )
                 mp4_boxes.complete(path, additions)
+                mp4_boxes.move_to_front(path)
         except (ValueError, av.error.FFmpegError, OSError) as error:
             raise OutputError(f"{self.name}: cannot be finished ({said(error)})") from error
 
