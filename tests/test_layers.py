@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("duplicates",),
     ("scenes",),
     ("io", "models"),
+    ("fit",),
     ("datasets", "quality", "synthesis", "work"),
     ("plan", "follow"),
     ("render",),

@@ -60,6 +60,7 @@ class ModelOptions:
     #: True for the flipped view, or names out of models.base.ENSEMBLES, with commas or one by one
     tta: bool | str | Iterable[str] = False
     ensemble: bool = False
+    tile: int | Literal["auto", "off"] = "auto"  # as plan.RenderSettings has it
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def convert_file(
     folder = work_folder_of(target)
     finished_before = is_finished(plan, target, options)
     listener.planned(plan, target)
+    met: list[str] = []  # while rendering, and worth telling
     with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:
-        results = render_missing(plan, work, model, listener.progress)
+        results = render_missing(plan, work, model, listener.progress, met.append)
         listener.rendered()
         counts = Counts()
         for result in results:
@@ -190,7 +192,7 @@ def convert_file(
         duration=counts.frames / plan.grid.fps,
         size=target.stat().st_size,
         seconds=time.monotonic() - began,
-        warnings=(*info.warnings, *warnings),
+        warnings=(*info.warnings, *met, *warnings),
     )
     if cut_short is not None and not options.allow_truncated:
         raise TruncatedInputError(f"{cut_short} (--allow-truncated accepts it)", made)
@@ -232,15 +234,20 @@ def render_settings(
     ``interval``: seconds from frame to frame, where rows can have times of their own.
     """
     scale = options.model.scale
+    if scale is None:
+        scale = automatic_scale(width, height)
+    if isinstance(options.model.tile, int):
+        interpolator.check_tile(options.model.tile, scale)
     return RenderSettings(
         model=interpolator.name,
         weights=interpolator.fingerprint,
         device=interpolator.device.type,
         dtype=str(interpolator.dtype).removeprefix("torch."),
         operators="native" if ops.available() else "reference",
-        scale=automatic_scale(width, height) if scale is None else scale,
+        scale=scale,
         tta=ensemble_names(options.model.tta),
         ensemble=options.model.ensemble,
+        tile=options.model.tile,
         cuts=options.cuts,
         cuts_threshold=options.cuts_threshold,
         dedupe=options.dedupe,

@@ -7,7 +7,7 @@ paper). Samples are moved as they are: there is no colour to convert, and the de
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import zip_longest
 
@@ -77,6 +77,15 @@ class Follower:
     def frames_seen(self) -> int:
         """Frames in a window: 2 or 4."""
         return self._interpolator.frames_seen
+
+    @property
+    def at_once(self) -> int:
+        """How many windows :meth:`several` is best given."""
+        return 1
+
+    def several(self, windows: Sequence[Window]) -> list[Frame]:
+        """The followed pictures of windows one after the other."""
+        return [self.between(window) for window in windows]
 
     def between(self, window: Window) -> Frame:
         """The followed picture at ``window.timestep`` between the middle two of the window."""

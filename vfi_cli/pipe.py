@@ -143,6 +143,7 @@ class _Run:
         self.streams: StreamPlan | None = None
         self._copier: StreamCopier | None = None
         self._temporary: Path | None = None
+        self._warnings: tuple[str, ...] = ()  # met while frames were made
 
     def open_sink(self, target: BinaryIO | Path, waiting: deque[Packet]) -> _Sink:
         info, options = self._reader.info, self._options
@@ -185,6 +186,7 @@ class _Run:
         interval = 1 / info.nominal_rate
         settings = render_settings(self._options, model, info.width, info.height, interval)
         timeline = LearntTimeline(info.start, info.nominal_rate, info.time_base)
+        synthesizer = synthesizer_for(settings, model)
         counts = Counts()
         try:
             frames = measured(reader, timeline.time_of, settings)
@@ -194,7 +196,7 @@ class _Run:
             ):
                 for frame in pictures(
                     decoded,
-                    synthesizer_for(settings, model),
+                    synthesizer,
                     settings,
                     self.grid,
                     Part(stop=self._stop),
@@ -210,11 +212,12 @@ class _Run:
             if self._temporary is not None:
                 self._temporary.unlink(missing_ok=True)
             raise
+        self._warnings = tuple(synthesizer.warnings)
         return counts
 
     def finish(self, target: BinaryIO | Path, counts: Counts, overwrite: bool) -> tuple[str, ...]:
         """Check and publish an output file; returns what a person should hear of."""
-        warnings = tuple(self._reader.warnings)
+        warnings = (*self._reader.warnings, *self._warnings)
         if self._copier is not None:
             warnings += tuple(self._copier.report.warnings)
         if isinstance(target, Path):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.timeline import OutputGrid, SourceTimeline, format_time
@@ -59,6 +59,9 @@ class RenderSettings:
     scale: float = 1.0  # resolution at which motion is estimated
     tta: tuple[str, ...] = ()  # names of the test-time ensembles
     ensemble: bool = False
+    #: Longest side of the parts that frames are made in, pixels; "auto": where the memory is too
+    #: small for whole ones; "off". What was found to fit is kept in the work folder.
+    tile: int | Literal["auto", "off"] = "auto"
     cuts: bool = True
     cuts_threshold: float | None = None  # None: the detector's default
     dedupe: bool = False

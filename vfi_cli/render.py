@@ -24,7 +24,7 @@ from vfi_cli.plan import Plan, RenderSettings, Segment
 from vfi_cli.scenes import Decided, SceneStream
 from vfi_cli.synthesis import Synthesizer
 from vfi_cli.timeline import OutputGrid
-from vfi_cli.windows import Placed, Shown, place, place_rows
+from vfi_cli.windows import Placed, Shown, Strip, place, place_rows
 
 #: Frames that may wait between two stages. Small: a 4K frame in 10 bits takes 25 MB.
 QUEUE_FRAMES = 4
@@ -114,17 +114,45 @@ def pictures(
         made = place(*span, end=end, frames_seen=seen)
     else:
         made = place_rows(*span, end=end, frames_seen=seen, shutter=shutter)
-    for placed in made:
-        counts.frames += 1
-        if isinstance(placed.content, Frame):
-            yield placed.content
+    for content in _together(made, synthesizer):
+        if isinstance(content, Frame):
+            counts.frames += 1
+            yield content
             continue
-        counts.new += 1
-        if isinstance(placed.content, Window):
-            yield synthesizer.between(placed.content)
+        if isinstance(content, list):
+            new = synthesizer.several(content)
         else:
             assert isinstance(synthesizer, Synthesizer), "what follows has no times for rows"
-            yield synthesizer.rows(placed.content)
+            new = [synthesizer.rows(content)]
+        for frame in new:
+            counts.frames += 1
+            counts.new += 1
+            yield frame
+
+
+def _together(
+    placed: Iterable[Placed], synthesizer: Synthesizer | Follower
+) -> Iterator[Frame | list[Window] | tuple[Strip, ...]]:
+    """What output frames are made of, with windows together that are best made at once."""
+    waiting: list[Window] = []
+    for one in placed:
+        content = one.content
+        if waiting and not (isinstance(content, Window) and _same_frames(content, waiting[0])):
+            yield waiting
+            waiting = []
+        if not isinstance(content, Window):
+            yield content
+            continue
+        waiting.append(content)
+        if len(waiting) >= synthesizer.at_once:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
+
+
+def _same_frames(window: Window, other: Window) -> bool:
+    return all(a is b for a, b in zip(window.frames, other.frames, strict=True))
 
 
 def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:
@@ -149,7 +177,11 @@ def measured(
 def synthesizer_for(settings: RenderSettings, interpolator: Interpolator) -> Synthesizer:
     """A synthesizer with the settings' options."""
     return Synthesizer(
-        interpolator, scale=settings.scale, tta=settings.tta, ensemble=settings.ensemble
+        interpolator,
+        scale=settings.scale,
+        tta=settings.tta,
+        ensemble=settings.ensemble,
+        tile=settings.tile,
     )
 
 

@@ -134,6 +134,16 @@ class WorkFolder:
         result = _read_json(record)
         return result if result.get("size") == segment.stat().st_size else None
 
+    def remember(self, name: str, record: dict[str, Any]) -> None:
+        """Keep what a run found out and a later one that goes on must know."""
+        with writing(self.path):
+            write_durably(self.path / f"{name}.json", json.dumps(record))
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """What was last remembered under this name; None where nothing was."""
+        path = self.path / f"{name}.json"
+        return (_read_json(path) or None) if path.exists() else None
+
     def announce_publication(self) -> None:
         """Say that the joined output is checked and about to be renamed into place.
 

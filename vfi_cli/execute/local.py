@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
+from vfi_cli.fit import Demand, Fit, choose
 from vfi_cli.models import Interpolator
-from vfi_cli.plan import Plan
+from vfi_cli.plan import Plan, Segment
 from vfi_cli.render import SegmentResult, render_segment, synthesizer_for
-from vfi_cli.synthesis import Synthesizer
 from vfi_cli.work import WorkFolder
+
+#: Under which name the work folder remembers how frames were made to fit into memory.
+FIT = "fit"
 
 
 def render_missing(
@@ -16,15 +20,17 @@ def render_missing(
     work: WorkFolder,
     interpolator: Callable[[], Interpolator],
     on_frames: Callable[[int], None] = lambda done: None,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> list[SegmentResult]:
     """Render what the work folder lacks, and return the results of all segments in order.
 
     ``interpolator`` is asked for only if there is something to render. ``on_frames``
-    is told how many frames of the output are done. The list ends with the segment
-    in which the input stops being decodable, if there is one.
+    is told how many frames of the output are done, ``on_warning`` what a person should
+    hear of. The list ends with the segment in which the input stops being decodable,
+    if there is one.
     """
     results: list[SegmentResult] = []
-    synthesizer: Synthesizer | None = None
+    renderer: _Renderer | None = None
     done = 0
 
     def count_one() -> None:
@@ -39,12 +45,72 @@ def render_missing(
             done += result.counts.frames
             on_frames(done)
         else:
-            if synthesizer is None:
-                synthesizer = synthesizer_for(plan.settings, interpolator())
-            part = work.segment_part(segment.number)
-            result = render_segment(plan, segment, synthesizer, part, on_frame=count_one)
+            renderer = renderer or _Renderer(plan, work, interpolator(), on_warning)
+            result = renderer.render(segment, count_one)
             work.finish(segment.number, result.to_json())
         results.append(result)
         if result.broken is not None:
             break
     return results
+
+
+class _BegunOtherwise(Exception):  # noqa: N818 (a reason to begin again, and no error)
+    """The segment under way holds frames that were made before the fit changed."""
+
+
+class _Renderer:
+    """Renders segments, each of them with one fit from beginning to end.
+
+    Tiles show in the last bits of a picture. So the fit is chosen once for a run and kept in the
+    work folder, where a run that goes on finds it; and where it has to change in the middle of a
+    segment, the segment begins again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        work: WorkFolder,
+        interpolator: Interpolator,
+        on_warning: Callable[[str], None],
+    ) -> None:
+        self._plan, self._work, self._on_warning = plan, work, on_warning
+        self._synthesizer = synthesizer_for(plan.settings, interpolator)
+        self._synthesizer.on_refit = self._refitted
+        self._made_before = 0
+        known = work.recall(FIT)
+        self._use(Fit(**known) if known else self._chosen(interpolator))
+
+    def render(self, segment: Segment, on_frame: Callable[[], None]) -> SegmentResult:
+        """Render a segment into the work folder; ``on_frame`` hears of each frame once."""
+        told = 0
+        while True:
+            written = 0
+
+            def count() -> None:
+                nonlocal told, written
+                written += 1
+                if written > told:
+                    told = written
+                    on_frame()
+
+            self._made_before = self._synthesizer.made
+            part = self._work.segment_part(segment.number)
+            try:
+                return render_segment(self._plan, segment, self._synthesizer, part, on_frame=count)
+            except _BegunOtherwise:
+                continue
+
+    def _chosen(self, interpolator: Interpolator) -> Fit:
+        info, settings = self._plan.info, self._plan.settings
+        demand = Demand(info.width, info.height, settings.scale, 2 ** len(settings.tta))
+        return choose(interpolator, demand, settings.tile)
+
+    def _use(self, fit: Fit) -> None:
+        self._synthesizer.fit = fit
+        self._work.remember(FIT, asdict(fit))
+
+    def _refitted(self, fit: Fit) -> None:
+        self._use(fit)
+        self._on_warning(self._synthesizer.warnings[-1])
+        if self._synthesizer.made > self._made_before:
+            raise _BegunOtherwise

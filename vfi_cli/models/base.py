@@ -280,7 +280,7 @@ class Interpolator:
             raise ModelError(f"{self.name} only finds flow and makes no frames; it is part of EQVI")
         views = _views(tta)
         self._check_scale(scale)
-        self._check_tile(tile, scale)
+        self.check_tile(tile, scale)
         if ensemble and not self.network.has_ensemble:
             raise ModelError(f"{self.name} cannot average forward and reversed estimates")
         if frames.numel() == 0:
@@ -310,7 +310,7 @@ class Interpolator:
         self._check_scale(scale)
         if not self.network.has_motion:
             raise ModelError(f"{self.name} does not say where its pixels come from")
-        self._check_tile(tile, scale)
+        self.check_tile(tile, scale)
         self._memo.bind(keys, ((), scale, False))
 
         def compute(frames: Tensor, timestep: Tensor) -> Tensor:
@@ -389,7 +389,8 @@ class Interpolator:
         if scale != 1 and not self.network.has_scale:
             raise ModelError(f"{self.name} estimates motion at the picture's own scale only")
 
-    def _check_tile(self, tile: int | None, scale: float) -> None:
+    def check_tile(self, tile: int | None, scale: float = 1.0) -> None:
+        """Raise UsageError for tiles that are too small for the network at this scale."""
         least = self.least_tile(scale)
         if tile is not None and tile < least:
             raise UsageError(
