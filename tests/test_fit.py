@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.media import write_clip
 from vfi_cli import bench, fit
 from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert_file
+from vfi_cli.cli.options import parse_tile
 from vfi_cli.errors import DeviceError, OutOfMemoryError, UsageError
 from vfi_cli.fit import Demand, Fit, choose, footprint, smaller
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Window
@@ -311,6 +312,18 @@ def test_tiles_that_the_model_cannot_take_are_refused_beforehand(
     with pytest.raises(UsageError, match="tiles of 8 pixels are too small for limited"):
         convert(clip, tmp_path / "out.mkv", limited(1 << 30)[0], tile=8)
     assert not work_folder_of(tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("off", "off"), ("512", 512)])
+def test_the_option(text: str, value: object) -> None:
+    assert parse_tile(text) == value
+    assert parse_tile(value) == value  # Typer hands defaults over parsed
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5", "big", "512x512", "1.5"])
+def test_the_option_says_what_it_takes(text: str) -> None:
+    with pytest.raises(UsageError, match="write auto, off or pixels such as 512"):
+        parse_tile(text)
 
 
 def test_real_models_combine_tiles_with_ensembles() -> None:

@@ -107,6 +107,7 @@ def frames(
     scale: opt.ScaleOption = "auto",
     tta: opt.Tta = (),
     ensemble: opt.Ensemble = False,
+    tile: opt.Tile = "auto",
     cuts: opt.Cuts = True,
     cuts_threshold: opt.CutsThreshold = None,
     overwrite: opt.Overwrite = False,
@@ -133,7 +134,8 @@ def frames(
         model=ModelOptions(
             name=model,
             scale=opt.scale_value(scale),
-            **{k: params[k] for k in ("architecture", "device", "dtype", "tta", "ensemble")},
+            **{k: params[k] for k in ("architecture", "device", "dtype")},
+            **{k: params[k] for k in ("tta", "ensemble", "tile")},
         ),
         **{k: params[k] for k in ("inter", "naming", "keep_inputs", "crop", "resize")},
         **{k: params[k] for k in ("cuts", "cuts_threshold", "overwrite")},

@@ -95,6 +95,15 @@ def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...]:
     return tuple(view for view in VIEWS if view in names)
 
 
+def parse_tile(text: str | int) -> int | Literal["auto", "off"]:
+    """``auto``, ``off`` or a number of pixels. Raises UsageError for anything else."""
+    if text in ("auto", "off"):
+        return text  # type: ignore[return-value]
+    if not str(text).isdecimal() or int(text) < 1:
+        raise UsageError(f"--tile: '{text}' is not a size; write auto, off or pixels such as 512")
+    return int(text)
+
+
 class Command(TyperCommand):
     """A command whose --tta may stand alone; Typer's options have a value always or never."""
 
@@ -206,6 +215,17 @@ Ensemble = Annotated[
         "--ensemble",
         metavar="",
         help="Also interpolate backwards in time and average, where the model knows how.",
+        rich_help_panel=_INTERPOLATION,
+    ),
+]
+Tile = Annotated[
+    Any,
+    typer.Option(
+        "--tile",
+        parser=parse_tile,
+        metavar="auto|off|N",
+        help="Make frames in overlapping parts of at most N×N pixels, in less memory: auto where "
+        "whole ones would not fit.",
         rich_help_panel=_INTERPOLATION,
     ),
 ]

@@ -55,7 +55,7 @@ def conversion(params: Mapping[str, Any], timing: Timing, audio: str = "copy") -
             scale=scale_value(params["scale"]),
             **{
                 name: params[name]
-                for name in ("architecture", "device", "dtype", "tta", "ensemble")
+                for name in ("architecture", "device", "dtype", "tta", "ensemble", "tile")
             },
         ),
         encoder=EncoderOptions(

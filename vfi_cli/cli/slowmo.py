@@ -45,6 +45,7 @@ def slowmo(
     scale: opt.ScaleOption = "auto",
     tta: opt.Tta = (),
     ensemble: opt.Ensemble = False,
+    tile: opt.Tile = "auto",
     cuts: opt.Cuts = True,
     cuts_threshold: opt.CutsThreshold = None,
     dedupe: opt.Dedupe = False,
