@@ -176,6 +176,31 @@ def test_clip_folders_are_done_one_by_one(
     assert records["001"]["exit_code"] == 4
 
 
+def test_clips_that_are_done_are_left_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "set", tmp_path / "out"
+    for name in ("000", "001", "002"):
+        make_clip(source / name, REDS)
+    assert run(source, output) == 0
+    for path in (output / "001").iterdir():
+        path.unlink()
+    (output / "002" / "notes.txt").write_text("mine")
+    made = (output / "000" / "00000004.png").stat().st_mtime_ns
+    code = main(["frames", str(source), "-o", str(output), "--model", "blend", "--json"])
+    captured = capsys.readouterr()
+    assert code == 8
+    assert "1 of 3 folders failed: 002" in captured.err, "there is more in it than its images"
+    assert captured.err.count("all of its images are there already") == 1
+    assert (output / "000" / "00000004.png").stat().st_mtime_ns == made
+    assert listed(output / "001") == listed(output / "000")
+    (output / "002" / "notes.txt").unlink()
+    assert run(source, output) == 0
+    assert run(source, output, "--overwrite") == 0
+    assert (output / "000" / "00000004.png").stat().st_mtime_ns > made
+    assert main(["frames", str(source / "000"), "-o", str(output / "000"), "--quiet"]) == 5
+
+
 def test_unlike_images_are_refused_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

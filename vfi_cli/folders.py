@@ -101,7 +101,7 @@ class ClipResult:
 
     output: Path
     images: int  # in the output folder
-    new: int  # of them, made by the model
+    new: int  # of them, made by the model now
     copied: int  # of them, the input's own: kept inputs, and the nearer image at a cut
     cuts: int
     seconds: float
@@ -136,7 +136,8 @@ def interpolate_frames(
     ``output`` is the folder to make, by default ``DIR.xN`` beside the input; with
     several clips it gets a folder for each. Of clips that follow others the results come
     after theirs. Raises the VfiError of a single clip;
-    of several, each is tried, and a BatchError at the end names those that failed.
+    of several, those that are there already are left as they are unless ``overwrite`` is asked,
+    each other is tried, and a BatchError at the end names those that failed.
     """
     options = options or FolderOptions()
     listener = listener or FolderListener()
@@ -153,6 +154,12 @@ def interpolate_frames(
         check_model(interpolator)
     finished: set[Path] = set()
     for plan in plans:
+        if not alone and not options.overwrite and is_done(plan):
+            note = "all of its images are there already; --overwrite makes them anew"
+            listener.planned(replace(plan, notes=(*plan.notes, note)))
+            count = len(plan.placements)
+            results.append(ClipResult(plan.output, count, new=0, copied=0, cuts=0, seconds=0))
+            continue
         try:
             interpolator = interpolator or open_model(options.model)
             listener.planned(plan)
@@ -285,6 +292,14 @@ def _plan_follower(guide: ClipPlan, clip: Clip, output: Path, options: FolderOpt
         )
     note = f"moved as the images of {guide.clip.folder.name}/ move"
     return replace(plan, guide=guide, notes=(*plan.notes, note))
+
+
+def is_done(plan: ClipPlan) -> bool:
+    """Whether the output holds just the images that are planned, and nothing is under way."""
+    if work_folder_of(plan.output).exists() or not plan.output.is_dir():
+        return False
+    there = {entry.name for entry in plan.output.iterdir() if not entry.name.startswith(".")}
+    return there == {placement.name for placement in plan.placements}
 
 
 def render_clip(
