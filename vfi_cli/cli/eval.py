@@ -16,7 +16,6 @@ from vfi_cli.datasets.benchmarks import BENCHMARKS, Benchmark
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from vfi_cli.api import ModelOptions
     from vfi_cli.evaluate.results import ClipResult, ModelScores, SetResult
@@ -36,6 +35,9 @@ _CLIP = """\
 
 #: Who takes part beside the models that are asked for.
 BASELINES = ("blend", "nearest", "minterpolate")
+
+#: What stands behind a figure that is not ours.
+PUBLISHED = "published"
 
 _WHAT = "What is scored"
 
@@ -356,7 +358,7 @@ def show_set(console: Console, result: SetResult) -> None:
     console.print(f"{result.title}{protocol}", style="bold")
     console.print(scope(result))
     columns = [(name, group) for name in result.metrics for group in ("", *_groups(result))]
-    table = grid(["model", *(_heading(*column) for column in columns), "s/frame", ""])
+    lines = [["model", *(_heading(*column) for column in columns), "s/frame", ""]]
     for scores in result.models:
         means = (
             scores.means if not group else scores.groups.get(group, {}) for _, group in columns
@@ -365,7 +367,7 @@ def show_set(console: Console, result: SetResult) -> None:
             METRICS[name].format(values[name]) if name in values else "–"
             for (name, _), values in zip(columns, means, strict=True)
         )
-        table.add_row(scores.model, *cells, f"{scores.seconds:.3f}", scores.runs_on)
+        lines.append([scores.model, *cells, f"{scores.seconds:.3f}", scores.runs_on])
     for model in dict.fromkeys(figure.model for figure in result.published):
         found = {
             (f.metric, f.group): METRICS[f.metric].format(f.value)
@@ -374,8 +376,8 @@ def show_set(console: Console, result: SetResult) -> None:
         }
         if found.keys() & set(columns):
             cells = (found.get(column, "–") for column in columns)
-            table.add_row(model, *cells, "–", "published", style="dim")
-    console.print(table)
+            lines.append([model, *cells, "–", PUBLISHED])
+    show_table(console, lines)
     for line in result.wrong[:3]:
         console.print(line, style="yellow")
     if len(result.wrong) > 3:
@@ -411,30 +413,29 @@ def show_clip(console: Console, result: ClipResult) -> None:
         + (f"  (not scored: {', '.join(left_out)})" if left_out else "")
     )
     columns = [_heading(name, "") for name in result.metrics]
-    table = grid(["model", *columns, "s/frame", f"speed at {result.factor}×", ""])
+    lines = [["model", *columns, "s/frame", f"speed at {result.factor}×", ""]]
     for scores in result.models:
         cells = (
             METRICS[name].format(scores.means[name]) if name in scores.means else "–"
             for name in result.metrics
         )
         speed = f"{result.real_time(scores.seconds):.2g}× real time"
-        table.add_row(scores.model, *cells, f"{scores.seconds:.3f}", speed, scores.runs_on)
-    console.print(table)
+        lines.append([scores.model, *cells, f"{scores.seconds:.3f}", speed, scores.runs_on])
+    show_table(console, lines)
     for note in result.notes:
         console.print(note, style="yellow")
     if result.recommendation:
         console.print(result.recommendation)
 
 
-def grid(names: Sequence[str]) -> Table:
-    """A table of models: names to the left, numbers to the right."""
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
-    for number, name in enumerate(names):
-        inner = 0 < number < len(names) - 1
-        table.add_column(name, justify="right" if inner else "left", no_wrap=True)
-    return table
+def show_table(console: Console, lines: Sequence[Sequence[str]]) -> None:
+    """Columns below their names: the first and the last to the left, numbers to the right."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for number, (first, *numbers, last) in enumerate(lines):
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+        text = "   ".join([first.ljust(widths[0]), *cells, last]).rstrip()
+        style = "bold" if number == 0 else "dim" if last == PUBLISHED else None
+        console.print(text, style=style)
 
 
 def _heading(metric: str, group: str) -> str:

@@ -118,7 +118,7 @@ class ModelRebuilder:
 def _tensor(picture: Rgb) -> torch.Tensor:
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1).float() / 255
+    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 255
 
 
 def _rounded(picture: torch.Tensor) -> Rgb:
@@ -135,10 +135,28 @@ def minterpolate(kept: Sequence[Rgb], factor: int) -> list[list[Rgb]]:
     import av
 
     height, width = kept[0].shape[:2]
+    try:
+        found = _filtered(kept, factor)
+        return [
+            [found[Fraction(i * factor + k, factor)] for k in range(1, factor)]
+            for i in range(len(kept) - 1)
+        ]
+    except (KeyError, av.error.FFmpegError):
+        raise InputError(
+            f"ffmpeg's minterpolate makes no frames of {width}×{height}; it is left out"
+        ) from None
+
+
+def _filtered(kept: Sequence[Rgb], factor: int) -> dict[Fraction, Rgb]:
+    """What the filter gives, by time; kept frames are one unit of time apart."""
+    import av
+
+    height, width = kept[0].shape[:2]
+    tick = Fraction(1, 10)  # seconds between kept frames, as the filter sees them
     graph = av.filter.Graph()
     yuv = av.VideoFormat("yuv444p", width, height)
-    source = graph.add_buffer(width=width, height=height, format=yuv, time_base=Fraction(1, 10))
-    options = f"fps={10 * factor}:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1:scd=none"
+    source = graph.add_buffer(width=width, height=height, format=yuv, time_base=tick)
+    options = f"fps={factor / tick}:mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1:scd=none"
     filters = graph.add("minterpolate", options)
     sink = graph.add("buffersink")
     source.link_to(filters)
@@ -156,24 +174,17 @@ def minterpolate(kept: Sequence[Rgb], factor: int) -> list[list[Rgb]]:
             assert frame.pts is not None
             assert frame.time_base is not None
             rgb = frame.reformat(format="rgb24", src_colorspace="ITU709", src_color_range="JPEG")
-            found[frame.pts * frame.time_base] = rgb.to_ndarray().astype(np.uint8, copy=False)
+            pixels = rgb.to_ndarray().astype(np.uint8, copy=False)
+            found[frame.pts * frame.time_base / tick] = pixels
 
     # The filter lags behind its input.
     for index, picture in enumerate([*kept, kept[-1], kept[-1], kept[-1]]):
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
             format="yuv444p", dst_colorspace="ITU709", dst_color_range="JPEG"
         )
-        frame.pts, frame.time_base = index, Fraction(1, 10)
+        frame.pts, frame.time_base = index, tick
         graph.push(frame)
         collect()
     graph.push(None)
     collect()
-    try:
-        return [
-            [found[Fraction(i * factor + k, 10 * factor)] for k in range(1, factor)]
-            for i in range(len(kept) - 1)
-        ]
-    except KeyError:
-        raise InputError(
-            f"ffmpeg's minterpolate makes no frames of {width}×{height}; leave it out"
-        ) from None
+    return found
