@@ -155,7 +155,7 @@ def test_snu_film_resolves_what_its_lists_name(tmp_path: Path, lists: str) -> No
     clips = sequences("snu-film", tmp_path, "test")
     assert len(clips) == 8
     hard = [clip for clip in clips if clip.name.startswith("hard/")]
-    assert hard[0].name == "hard/GOPRO_test/GOPR0384_11_00/000009"
+    assert hard[0].name == "hard/001 GOPRO_test/GOPR0384_11_00/000009"
     assert [path.stem for path in hard[0].files] == ["000005", "000009", "000013"]
 
 

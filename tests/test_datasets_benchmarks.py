@@ -268,3 +268,10 @@ def test_hd_items_and_their_classes(tiny_hd: Path) -> None:
     usable, wrong = check_complete("hd-4x", items("hd-4x", tiny_hd))
     assert {item.group for item in usable} == {"720p"}
     assert wrong[0].endswith("Sintel.yuv is missing")
+
+
+def test_the_page_about_scoring_names_every_benchmark_and_measure() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text()
+    for name in (*BENCHMARKS, *METRICS):
+        short = name.removeprefix("snu-film")
+        assert f"`{name}`" in page or f"`{short}`" in page, name

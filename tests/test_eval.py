@@ -281,6 +281,7 @@ def test_the_command_writes_csv_and_json(
     assert [frame["item"] for frame in frames] == ["00001/0001", "00001/0002", "00002/0001"]
     assert frames[0]["t"] == "1/2"
     assert record["published"][0]["model"] == "RIFE"
+    assert (record["version"], record["kind"]) == (1, "benchmark")
     with target.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6

@@ -328,7 +328,8 @@ def snu_film(layout: Layout, root: Path, level: str) -> list[FrameSequence]:
         if len(files) != 3 or not all(parts):
             raise InputError(f"{index}: line {number} does not name three files below test/")
         paths = tuple(root / "test" / part for part in parts)
-        found.append(FrameSequence(Path(parts[1]).with_suffix("").as_posix(), paths))
+        middle = Path(parts[1]).with_suffix("").as_posix()
+        found.append(FrameSequence(f"{number:03} {middle}", paths))
     return found
 
 

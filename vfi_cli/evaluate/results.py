@@ -112,8 +112,9 @@ def mean_by(scores: Sequence[Any], key: Callable[[Any], str]) -> list[dict[str, 
 
 
 def summary(result: SetResult | ClipResult) -> dict[str, Any]:
-    """A result for programs: everything, with times as text."""
-    return asdict(result)
+    """A result for programs: everything. ``version`` counts up when a key changes its meaning."""
+    kind = "clip" if isinstance(result, ClipResult) else "benchmark"
+    return {"version": 1, "kind": kind, **asdict(result)}
 
 
 def table(models: Sequence[ModelScores], metrics: Sequence[str]) -> list[list[str]]:
