@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+from array import array
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +29,10 @@ from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import Interpolator, load_model
 from vfi_cli.plan import Timing
-from vfi_cli.report import difficulty
+from vfi_cli.report import difficulty, embed
 from vfi_cli.report.conversion import RunTimes, page
-from vfi_cli.report.difficulty import Difficulty, measure, new_frame_within, shrink
-from vfi_cli.report.moments import pictures, upright
+from vfi_cli.report.difficulty import Difficulty, Moment, measure, new_frame_within, shrink
+from vfi_cli.report.moments import Shown, pictures, upright
 from vfi_cli.timeline import OutputGrid
 
 RATE = 25
@@ -109,7 +111,6 @@ def test_motion_of_a_large_picture_is_in_its_own_pixels(
 ) -> None:
     source = clip(tmp_path / "in.mkv", [(1, 4 * n) for n in range(4)])
     monkeypatch.setattr(difficulty, "SMALL_SIDE", WIDTH // 2)
-    monkeypatch.setattr(difficulty.shrink, "__defaults__", (WIDTH // 2,))
     found = measured(source, model)
     assert np.median(found.motion) == pytest.approx(4, abs=1.3)
 
@@ -258,7 +259,8 @@ def test_small_pictures_are_means(layout: PlaneLayout) -> None:
     expected = [plane.mean() * scale for plane in planes[: small.layout.components]]
     assert [plane.mean() for plane in small.planes] == pytest.approx(expected, abs=1.5)
     assert float(small.planes[0][0, 0]) < float(small.planes[0][-1, -1])
-    assert shrink(small, 160).planes[0] is not None
+    again = shrink(small, 160)
+    assert all(np.array_equal(a, b) for a, b in zip(again.planes, small.planes, strict=True))
 
 
 def test_pictures_are_shown_upright_and_with_square_pixels(tmp_path: Path) -> None:
@@ -270,6 +272,26 @@ def test_pictures_are_shown_upright_and_with_square_pixels(tmp_path: Path) -> No
     assert shown.shape == (96, 48, 3)  # 64 × 48 with wide pixels is 96 × 48, turned
     # The number's blocks, black for 0, fill the top rows: turned clockwise, the right columns.
     assert shown[:, -10:].mean() < 0.6 * shown[:, :34].mean()
+
+
+def test_a_conversion_of_ten_hours_has_a_page_of_some_megabytes(
+    tmp_path: Path, blend: Interpolator
+) -> None:
+    result = converted(clip(tmp_path / "in.mkv", [(1, n) for n in range(3)]), blend)
+    count = 10 * 3600 * 24
+    rng = np.random.default_rng(0)
+    times = np.arange(count) / 24
+    found = Difficulty(times=array("d", times), cuts=array("d", times[::200]))
+    found.repeats = array("d", times[::5])
+    for name in ("difference", "motion", "fastest", "disagreement"):
+        setattr(found, name, array("d", rng.random(count)))
+    found.moments = [Moment(n, Fraction(n), Fraction(1, 2), n, n + 1, 1.0) for n in range(6)]
+    noisy = embed(rng.integers(0, 256, (1080, 1920, 3), np.uint8))
+    shown = [Shown(moment, noisy, noisy, noisy, noisy) for moment in found.moments]
+    result = replace(result, duration=Fraction(36000))
+    html = page(result, blend, RunTimes(), found, shown).html()
+    assert html.count("<figure") == 7
+    assert len(html) < 5_000_000
 
 
 def vfi(*args: object) -> int:

@@ -22,7 +22,8 @@ A report is a :class:`Page` that collects its parts in order and is written once
 Everything given as text is escaped, so names go in as they are, whatever bytes they hold.
 Call :func:`check_report` before long work whose report could not be written afterwards, and
 :func:`versions` for what a report should say of the programs that made it. Light and dark,
-narrow and wide, paper and keyboard are the page's own business.
+narrow and wide, paper and keyboard are the page's own business. The page of a conversion is
+:func:`vfi_cli.report.conversion.write_report`, kept apart because it needs all of the house.
 """
 
 from vfi_cli.report.charts import Mark, Panel, Point, Series

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vfi_cli.report.axis import Axis, AxisKind, log_axis, position_axis, value_axis
 from vfi_cli.report.text import escaped, number
 
@@ -207,25 +210,30 @@ def reduce(series: Series, low: float, high: float, bins: int = BINS) -> Points:
 
     An interruption remains one: the point (x, None).
     """
-    points: Points = [
-        (float(x), None if y is None or not math.isfinite(y) else float(y))
-        for x, y in zip(series.x, series.y, strict=True)
+    x = np.asarray(series.x, dtype=np.float64)
+    y = np.array(series.y, dtype=np.float64)  # None becomes NaN
+    y[~np.isfinite(y)] = np.nan
+    chosen = np.arange(len(x))
+    if len(x) > 2 * bins and high > low:
+        edges = np.flatnonzero(np.diff(np.floor((x - low) / (high - low) * bins))) + 1
+        chosen = np.array(
+            [
+                start + place
+                for start, part in zip([0, *edges], np.split(y, edges), strict=True)
+                for place in _extremes(part)
+            ]
+        )
+    return [
+        (place, None if math.isnan(value) else value)
+        for place, value in zip(x[chosen].tolist(), y[chosen].tolist(), strict=True)
     ]
-    if len(points) <= 2 * bins or high <= low:
-        return points
-    kept: Points = []
-    for _, group in groupby(points, key=lambda point: int((point[0] - low) / (high - low) * bins)):
-        inside = list(group)
-        values = [point for point in inside if point[1] is not None]
-        if not values:
-            kept.append(inside[0])
-            continue
-        extremes = {
-            min(values, key=lambda point: point[1] or 0.0),
-            max(values, key=lambda point: point[1] or 0.0),
-        }
-        kept += sorted(extremes)
-    return kept
+
+
+def _extremes(values: NDArray[np.float64]) -> list[int]:
+    """Where the smallest and the largest value stand, in order; the first where there is none."""
+    if np.isnan(values).all():
+        return [0]
+    return sorted({int(np.nanargmin(values)), int(np.nanargmax(values))})
 
 
 def _line(points: Points, x: Axis, y: Axis, colour: int, *, filled: bool) -> str:

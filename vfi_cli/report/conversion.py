@@ -6,6 +6,7 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _timeline(made: Page, plan: Plan, result: ConvertResult, found: Difficulty) 
     marks = [Mark(at, "cut", "a cut") for at in found.cuts]
     marks += [Mark(at, "repeated frame", "repeats the frame before") for at in found.repeats]
     marks += [
-        Mark(float(moment.time), "shown below", f"output frame {moment.number}, shown below")
+        Mark(float(moment.time), "shown below", f"frame {moment.number}, shown below")
         for moment in found.moments
     ]
     begin = float(plan.grid.start - plan.timeline.start)
@@ -201,8 +202,8 @@ def _hard_moments(
                 ("source frame after", one.after),
                 ("new frame", one.made),
             ],
-            f"{clock(float(moment.time))} · output frame {moment.number} · between source frames "
-            f"{moment.left} and {moment.right}, t = {_timestep(moment.timestep)} · "
+            f"{clock(float(moment.time))} · frame {moment.number}, between source frames "
+            f"{moment.left} and {moment.right} · t = {_timestep(moment.timestep)} · "
             f"difference {number(moment.score)}",
         )
 
@@ -217,6 +218,8 @@ def _source(info: SourceInfo) -> Iterator[tuple[str, object]]:
     yield "frame rate", f"{format_rate(info.nominal_rate)}{', variable' if info.variable else ''}"
     yield "frames", len(info.pts)
     yield "duration", clock(float(info.duration))
+    with suppress(OSError):
+        yield "size", file_size(Path(info.path).stat().st_size)
     color = info.color
     parts = [
         _MATRICES.get(color.matrix, ""),

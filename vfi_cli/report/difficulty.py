@@ -33,8 +33,9 @@ from vfi_cli.render import QUEUE_FRAMES, reading
 from vfi_cli.scenes import Decided, SceneStream
 from vfi_cli.timeline import OutputGrid
 
-#: Motion is looked for in pictures of this size (the longest side in pixels) …
-SMALL_SIDE = 256
+#: Motion is looked for in pictures of this size (the longest side in pixels; 224 × 126 fits the
+#: multiples of 64 that networks pad to) …
+SMALL_SIDE = 224
 #: … and in so many pairs of frames at most, evenly chosen: it costs the most.
 MOTION_PAIRS = 1500
 #: How many hard moments are kept, and the least part of the clip that lies between two.
@@ -142,7 +143,8 @@ def _scenes(
 
     def source(reader: FrameReader) -> Iterator[_Seen]:
         for number, frame in zip(range(first, stop), reader, strict=False):
-            yield _Seen(number, timeline.time_of(frame.pts), signature(frame), shrink(frame))
+            small = shrink(frame, SMALL_SIDE)
+            yield _Seen(number, timeline.time_of(frame.pts), signature(frame), small)
 
     def decided(kept: Iterator[Decided[_Seen]]) -> Iterator[tuple[_Seen, Fraction, bool, bool]]:
         for one in kept:
@@ -240,8 +242,11 @@ def new_frame_within(grid: OutputGrid, times: tuple[Fraction, Fraction], frames:
     return number if inside else None
 
 
-def shrink(frame: Frame, side: int = SMALL_SIDE) -> Frame:
-    """A frame's small picture: means of its samples, 8 bits, no chroma subsampling, no alpha."""
+def shrink(frame: Frame, side: int) -> Frame:
+    """A frame's small picture, ``side`` pixels at its longest side or as large as it is.
+
+    Means of its samples in 8 bits, without chroma subsampling and alpha.
+    """
     factor = max(1.0, max(frame.width, frame.height) / side)
     width, height = (max(1, round(size / factor)) for size in (frame.width, frame.height))
     layout = replace(frame.layout, bits=8, log2_chroma_w=0, log2_chroma_h=0, alpha=False)
