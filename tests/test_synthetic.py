@@ -114,10 +114,17 @@ def test_bend_is_a_lipschitz_constant() -> None:
 
 def test_lengths_of_motion_reach_from_a_fraction_of_a_pixel_to_beyond_a_hundred() -> None:
     rng = np.random.default_rng(0)
-    lengths = [float(np.linalg.norm(draw_path(rng, 224, 128.0).velocity.shift)) for _ in range(200)]
-    assert any(length == 0 for length in lengths)
-    assert sum(0 < length < 1 for length in lengths) > 30
-    assert max(lengths) > 100
+
+    def lengths(largest: float) -> list[float]:
+        paths = [draw_path(rng, 224, largest) for _ in range(150)]
+        return [float(np.linalg.norm(path.velocity.shift)) for path in paths]
+
+    far, near = lengths(128.0), lengths(2.0)
+    assert far.count(0.0) > 3
+    assert sum(length > 30 for length in far) > 30
+    assert max(far) > 100
+    assert sum(0 < length < 0.5 for length in near) > 50
+    assert max(near) <= 2
 
 
 # Scenes -----------------------------------------------------------------------------------

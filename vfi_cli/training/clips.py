@@ -201,7 +201,7 @@ class Clips:
                 f"no clip is as large as the crops of {width}×{height} and has "
                 f"{least + 1} moving frames without a cut"
             )
-        self.weights = np.array(sizes) / np.sum(sizes)
+        self._edges = np.cumsum(sizes) / np.sum(sizes)  # of the shares of 0 to 1 that clips have
 
     def draw(self, rng: np.random.Generator, height: int, width: int, *, four: bool = False) -> Cut:
         """A window that moves, most of the time. ``height`` and ``width`` of the crop in pixels."""
@@ -242,7 +242,8 @@ class Clips:
     def _window(self, rng: np.random.Generator, four: bool) -> tuple[Clip, list[int], float, bool]:
         """A clip, numbers of three or five of its frames in order, t, and whether all but the new
         frame are evenly spaced in time."""
-        which = int(rng.choice(len(self.clips), p=self.weights))
+        # Not rng.choice, which works through all clips for each draw: a set has many thousands.
+        which = min(int(np.searchsorted(self._edges, rng.random())), len(self.clips) - 1)
         runs = self.runs[which]
         lengths = np.array([len(run) for run in runs], float)
         run = runs[int(rng.choice(len(runs), p=lengths / lengths.sum()))]

@@ -180,9 +180,9 @@ def tamed(path: Path, reach: float) -> Path:
     return Path(path.centre, weaker(path.velocity), acceleration)
 
 
-def _vector(rng: np.random.Generator, least: float, largest: float) -> Floats:
-    """A random direction, of log-uniform length."""
-    length = math.exp(rng.uniform(math.log(least), math.log(max(largest, least))))
+def _vector(rng: np.random.Generator, largest: float) -> Floats:
+    """A random direction, of log-uniform length from a hundredth of the largest on."""
+    length = largest * math.exp(rng.uniform(-math.log(100), 0))
     angle = rng.uniform(0, 2 * math.pi)
     return np.array([length * math.cos(angle), length * math.sin(angle)])
 
@@ -215,12 +215,12 @@ def draw_path(
     reach: float = 1.0,
 ) -> Path:
     """A random motion on a picture of ``size`` pixels: a shift of log-uniform length, from a
-    tenth of a pixel up to ``largest``, on top of ``base``, usually with some rotation, zoom and
+    hundredth of ``largest`` to all of it, on top of ``base``, usually with some rotation, zoom and
     shear, sometimes with perspective and waves. A share of ``accelerated`` does not keep its
     speed: it falls, is thrown, spins up. ``reach``: the largest |τ| it will be asked for."""
     shift = np.array(base)
     if rng.random() >= 0.1:
-        shift = shift + _vector(rng, 0.1, largest)
+        shift = shift + _vector(rng, largest)
     strength = min(0.25, 2.0 * largest / size)
     linear = _turn(rng, strength * rng.random() ** 2) if rng.random() < 0.7 else np.zeros((2, 2))
     perspective, waves = np.zeros(2), np.zeros((0, 5))
@@ -233,7 +233,7 @@ def draw_path(
     if rng.random() < accelerated:
         turn = _turn(rng, 0.5 * strength * rng.random() ** 2)
         acceleration = replace(
-            Field.uniform(*_vector(rng, 0.1, 0.4 * largest)),
+            Field.uniform(*_vector(rng, 0.4 * largest)),
             linear=turn if rng.random() < 0.3 else np.zeros((2, 2)),
             waves=_waves(rng, 0.3 * largest) if rng.random() < 0.15 else np.zeros((0, 5)),
         )

@@ -12,6 +12,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +90,19 @@ def decode_picture(file: Path, factor: int = 1) -> NDArray[np.uint8]:
         raise InputError(f"{file}: cannot be decoded ({error})") from None
 
 
+@lru_cache
+def regular_run(count: int) -> Run:
+    """All frames of a clip without cuts; the same for all clips of that length."""
+    return Run(tuple(range(count)), tuple(map(float, range(count))))
+
+
 class FilesClip:
     """A clip whose frames are picture files of one size."""
 
     def __init__(self, files: Sequence[Path], store: PictureStore, width: int, height: int) -> None:
         self.files, self.store = tuple(files), store
         self.width, self.height = width, height
-        numbers = tuple(range(len(self.files)))
-        self.runs: Sequence[Run] = (Run(numbers, tuple(map(float, numbers))),)
+        self.runs: Sequence[Run] = (regular_run(len(self.files)),)
 
     def picture(self, number: int) -> NDArray[np.uint8]:
         picture = self.store.read(self.files[number])
