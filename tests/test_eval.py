@@ -16,6 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from tests import setkit
 from vfi_cli.__main__ import main
 from vfi_cli.api import ModelOptions
+from vfi_cli.cli import eval as eval_command
 from vfi_cli.datasets import benchmarks, layouts
 from vfi_cli.errors import InputError, ModelError, UsageError
 from vfi_cli.evaluate.rebuild import Given, ModelRebuilder
@@ -343,3 +344,13 @@ def test_classes_of_clips_have_columns_of_their_own(
     (line,) = [line for line in shown.splitlines() if line.startswith("RIFEm")]
     assert "31.87" in line
     assert "22.95" not in line  # of a class that is not there
+
+
+def test_options_reach_the_models_that_they_concern(tmp_path: Path) -> None:
+    weights = tmp_path / "flownet.pkl"
+    weights.touch()
+    shared = {"architecture": "rife-2r", "device": "cpu", "dtype": "float16", "scale": 0.5}
+    asked = [eval_command.options_of(name, shared) for name in (str(weights), "default", "blend")]
+    assert [options.architecture for options in asked] == ["rife-2r", None, None]
+    assert [options.dtype for options in asked] == ["float16", "float16", "auto"]
+    assert [options.scale for options in asked] == [0.5, 0.5, None]
