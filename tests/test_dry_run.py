@@ -157,6 +157,50 @@ def test_damage_is_told(tmp_path: Path, vfi: Vfi) -> None:
     assert any("would be converted up to there" in text for text in told["warnings"])
 
 
+def images(folder: Path, *, count: int = 6, cut: int = 3) -> Path:
+    """Images of a moving texture, with a cut."""
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    shots = np.random.default_rng(4).integers(20, 235, (2, 32, 100), dtype=np.uint8).repeat(2, 2)
+    for number in range(count):
+        part = shots[int(number >= cut)][:, 3 * number : 3 * number + 64]
+        Image.fromarray(part).save(folder / f"{8 * number:08}.png")
+    return folder
+
+
+@pytest.mark.parametrize("options", [["--inter", 3], ["--inter", 1, "--keep-inputs"]])
+def test_new_images_come_as_foretold(tmp_path: Path, vfi: Vfi, options: list[object]) -> None:
+    source = images(tmp_path / "clip")
+    before = files_of(tmp_path)
+    arguments = ("frames", source, *options, "--model", "blend", "--json")
+    run = vfi(*arguments, "--dry-run")
+    assert files_of(tmp_path) == before
+    told = json.loads(run.out)
+    check(told, "folder_plan")
+    assert told["cut_images"] == ["00000024.png"]
+    assert "cuts      1, at 00000024.png" in run.err
+    done = vfi(*arguments)
+    made = json.loads(done.out)
+    check(made, "folder_result")
+    for key in ("output", "images", "new", "copied", "cuts", "first", "last"):
+        assert told[key] == made[key], key
+    size = sum(path.stat().st_size for path in Path(made["output"]).iterdir())
+    assert told["estimate"]["output_bytes"]["low"] < size < told["estimate"]["output_bytes"]["high"]
+    again = vfi(*arguments, "--quick")
+    assert again.code == 5
+    assert "is not empty" in again.err
+
+
+def test_folders_of_images_are_one_object(tmp_path: Path, vfi: Vfi) -> None:
+    images(tmp_path / "top" / "a", cut=99)
+    images(tmp_path / "top" / "b")
+    told = json.loads(vfi("frames", tmp_path / "top", "--model", "blend", "--quick", "--json").out)
+    assert told["kind"] == "batch"
+    assert [item["kind"] for item in told["items"]] == ["folder_plan"] * 2
+    assert [item["estimate"] for item in told["items"]] == [None, None]
+
+
 def test_an_unfinished_run_is_gone_on_with(tmp_path: Path, vfi: Vfi) -> None:
     from vfi_cli.api import ConvertOptions, Listener, ModelOptions, convert_file
     from vfi_cli.plan import Timing
@@ -208,7 +252,8 @@ BROKEN = frozenset({"scan.broken.time", "scan.broken.time_s", "scan.broken.reaso
 def documented(kind: str) -> set[str]:
     """Keys that docs/json.md has for a kind of record."""
     rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
-    kinds = {kind} | ({"both"} if kind in ("plan", "result") else set())
+    shared = {"plan": "both", "result": "both", "folder_plan": "folder", "folder_result": "folder"}
+    kinds = {kind, shared.get(kind)}
     return {key for key, where in rows if where in kinds}
 
 

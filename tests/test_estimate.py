@@ -68,7 +68,7 @@ def test_the_size_foretold_is_near_the_real_one(clip: Path, tmp_path: Path, code
 def test_time_follows_the_new_frames(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages overlap: the slowest counts, or the CPU that all of them need."""
     plan, seen = planned(clip)
-    monkeypatch.setattr(estimate, "_cores", lambda: 2)
+    monkeypatch.setattr(estimate, "cores", lambda: 2)
     costs = Costs(1, 5, Spent(0.001, 0.001), Spent(1.0, 1.0), Spent(0.01, 0.01))
     place = estimate._Place((Spent(1.0, 1.0),) * 5, Spent(0.01, 0.01), (), 1.0)
 

@@ -171,7 +171,7 @@ def test_clip_folders_are_done_one_by_one(
     assert "1 of 3 folders failed: 001" in said.err
     assert listed(tmp_path / "out") == ["000", "002"]
     assert listed(tmp_path / "out" / "002") == ["00000004.png", "00000012.png"]
-    records = {Path(record["input"]).name: record for record in json.loads(said.out)}
+    records = {Path(record["input"]).name: record for record in json.loads(said.out)["items"]}
     assert records["000"]["new"] == 2
     assert records["001"]["exit_code"] == 4
 
@@ -380,7 +380,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     source = make_clip(tmp_path / "clip", REDS)
     assert main(["frames", str(source), "--inter", "3", "--dry-run", "--json"]) == 0
     captured = capsys.readouterr()
-    (record,) = json.loads(captured.out)
+    record = json.loads(captured.out)
     assert (record["naming"], record["images"], record["first"]) == ("reds", 6, "00000002.png")
     assert "6 new, 3 between each two" in captured.err
     assert listed(tmp_path) == ["clip"]

@@ -32,6 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("dry_run",),
     ("report",),
     ("bench", "compare", "evaluate", "folders", "pipe", "sequence", "training"),
+    ("dry_run_folders",),
     ("cli",),
     ("__init__", "__main__"),
 )

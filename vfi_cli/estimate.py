@@ -79,7 +79,7 @@ class Spent:
         return Spent(self.wall * times, self.cpu * times)
 
 
-class _Watch:
+class Watch:
     """Tells what was spent since it was made."""
 
     def __init__(self) -> None:
@@ -147,8 +147,8 @@ def estimate(
         places=len(places),
         new_frames=len(making),
         decode=Spent(survey.seconds, survey.cpu_seconds) * (1 / max(1, survey.frames)),
-        make=_mean(making),
-        encode=_mean([place.encode for place in places]),
+        make=mean(making),
+        encode=mean([place.encode for place in places]),
     )
     return Estimate(
         seconds=_seconds(plan, survey, places, costs, finished),
@@ -220,9 +220,9 @@ def _sample(
         end=lambda shown: shown.time,
         counts=counts,
     )
-    enough = _Watch()
+    enough = Watch()
     while len(made) < 2 * len(source) and not (len(making) > 1 and enough.spent().wall > SECONDS):
-        new, watch = counts.new, _Watch()
+        new, watch = counts.new, Watch()
         frame = next(output, None)
         if frame is None:
             break
@@ -230,7 +230,7 @@ def _sample(
         if counts.new > new:
             making.append(watch.spent())
     made = made or [source[0][0]]  # of a single frame nothing is new
-    watch = _Watch()
+    watch = Watch()
     encoded = _encoded(plan, made)
     encode = watch.spent() * (1 / len(made))
     here = [packet for packet in packets if first <= packet.time <= last]
@@ -290,22 +290,22 @@ def _seconds(
     Decoding, making and encoding overlap: together they take as long as the slowest of them, or
     as long as the cores need for what all of them ask of the CPU.
     """
-    counts, cores = survey.counts, _cores()
+    counts = survey.counts
     decode = costs.decode * _decoded_frames(plan)
     totals = []
     for place in places:
-        make = _mean(place.making or [costs.make]) * counts.new
+        make = mean(place.making or [costs.make]) * counts.new
         encode = place.encode * counts.frames
         slowest = max(decode.wall, make.wall, encode.wall)
-        totals.append(max(slowest, (decode + make + encode).cpu / cores))
+        totals.append(max(slowest, (decode + make + encode).cpu / cores()))
     return About.of(totals, TIME_DOUBT) * max(0.0, 1 - finished / max(1, counts.frames))
 
 
-def _mean(spent: Sequence[Spent]) -> Spent:
+def mean(spent: Sequence[Spent]) -> Spent:
     return sum(spent, Spent()) * (1 / max(1, len(spent)))
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

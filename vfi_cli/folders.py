@@ -311,7 +311,7 @@ def render_clip(
     """Make the images of one clip and put them in place. Continues an unfinished run of it."""
     began = time.monotonic()
     listener = listener or FolderListener()
-    settings = render_settings(_as_conversion(options), interpolator, plan.width, plan.height)
+    settings = clip_settings(plan, options, interpolator)
     fingerprint = _fingerprint(plan, options, settings)
     interpolator.forget()
     output, folder = plan.output, work_folder_of(plan.output)
@@ -343,13 +343,17 @@ def render_clip(
     )
 
 
-def _as_conversion(options: FolderOptions) -> ConvertOptions:
-    return ConvertOptions(
+def clip_settings(
+    plan: ClipPlan, options: FolderOptions, interpolator: Interpolator
+) -> RenderSettings:
+    """What decides how the clip's new images look."""
+    conversion = ConvertOptions(
         timing=Timing(),
         model=options.model,
         cuts=options.cuts,
         cuts_threshold=options.cuts_threshold,
     )
+    return render_settings(conversion, interpolator, plan.width, plan.height)
 
 
 def _fingerprint(plan: ClipPlan, options: FolderOptions, settings: RenderSettings) -> str:

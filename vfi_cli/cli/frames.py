@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vfi_cli.cli import messages
+from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import UsageError
 from vfi_cli.io.naming import Clip, Naming, find_clips
 
 if TYPE_CHECKING:
+    from vfi_cli.dry_run_folders import ClipEstimate, ClipSurvey
     from vfi_cli.errors import VfiError
     from vfi_cli.folders import ClipPlan, ClipResult, FolderOptions
 
@@ -112,6 +113,7 @@ def frames(
     cuts_threshold: opt.CutsThreshold = None,
     overwrite: opt.Overwrite = False,
     dry_run: opt.DryRun = False,
+    quick: opt.Quick = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
@@ -125,9 +127,10 @@ def frames(
     """
     if follow_output is not None and follow is None:
         raise UsageError("--follow-output needs --follow DIR2")
-    find_clips(folder)  # a folder that is missing or empty is told before torch is loaded
+    # A folder that is missing or empty is told before torch is loaded.
+    several = len(find_clips(folder)) > 1 or follow is not None
     from vfi_cli.api import ModelOptions
-    from vfi_cli.folders import FolderOptions, interpolate_frames, plan_folder
+    from vfi_cli.folders import FolderOptions, interpolate_frames
 
     params = ctx.params
     options = FolderOptions(
@@ -143,14 +146,8 @@ def frames(
     )
     screen = _screen(options, quiet=quiet)
     try:
-        if dry_run:
-            plans, failed = plan_folder(folder, output, options)
-            for plan in plans:
-                screen.planned(plan)
-            for clip, error in failed:
-                screen.failed(clip, error)
-            if len(failed) == 1 and not plans:
-                raise failed[0][1]
+        if dry_run or quick:
+            _foretell(folder, output, options, screen, quick=quick, alone=not several)
         else:
             interpolate_frames(folder, output, options, listener=screen)
     except KeyboardInterrupt:
@@ -159,8 +156,64 @@ def frames(
         ) from None
     finally:
         screen.close()
-        if json:
-            messages.print_json(screen.records)
+        if json and screen.records:
+            many = several or len(screen.records) > 1
+            messages.print_json(records.of_batch(screen.records) if many else screen.records[0])
+
+
+def _foretell(
+    folder: Path,
+    output: Path | None,
+    options: FolderOptions,
+    screen: Any,
+    *,
+    quick: bool,
+    alone: bool,
+) -> None:
+    """Say what would be made of each clip. Of several, a failure does not stop the rest."""
+    from vfi_cli.api import open_model
+    from vfi_cli.dry_run_folders import (
+        check_clip_output,
+        estimate_clip,
+        free_space,
+        survey_clip,
+    )
+    from vfi_cli.errors import BatchError, VfiError
+    from vfi_cli.folders import clip_settings, plan_folder
+
+    plans, failed = plan_folder(folder, output, options)
+    for clip, error in failed:
+        if alone:
+            raise error
+        screen.failed(clip, error)
+    model = open_model(options.model) if plans else None
+    seen: dict[Path, ClipSurvey] = {}
+    for plan in plans:
+        assert model is not None
+        try:
+            check_clip_output(plan, options)
+            screen.planned(plan)
+            if quick:
+                screen.foretold(plan, None, None, free_space(plan))
+                continue
+            settings = clip_settings(plan, options, model)
+            # What follows another clip has its cuts where that has them.
+            source = (plan.guide or plan).output
+            if source not in seen:
+                seen[source] = survey_clip(plan, options, settings, screen.looking)
+            screen.close()
+            expected = None
+            if plan.guide is None:
+                expected = estimate_clip(plan, options, settings, seen[source], model)
+            screen.foretold(plan, seen[source], expected, free_space(plan))
+        except VfiError as error:
+            if alone:
+                raise
+            failed.append((plan.clip, error))
+            screen.failed(plan.clip, error)
+    if failed:
+        names = ", ".join(dict.fromkeys(clip.name for clip, _ in failed))
+        raise BatchError(f"{len(failed)} of {len(plans) + len(failed)} folders failed: {names}")
 
 
 def _screen(options: FolderOptions, *, quiet: bool) -> Any:
@@ -186,7 +239,7 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
             self._console.print(f"{target:<{left}}  {made}  {how}")
             for note in plan.notes:
                 self._console.print(f"  {note}")
-            self.records.append({"input": str(plan.clip.folder), **_plan_json(plan)})
+            self.records.append({**records.head("folder_result"), **_plan_json(plan)})
 
         def progress(self, done: int, total: int) -> None:
             if self._progress is None:
@@ -194,6 +247,27 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
                     total, None, self._console, quiet, start=done, unit="images"
                 )
             self._progress.update(done)
+
+        def looking(self, done: int, total: int) -> None:
+            if self._progress is None:
+                self._progress = Progress(
+                    *(total, None, self._console, quiet),
+                    unit="images",
+                    label="looking for cuts",
+                    passing=True,
+                )
+            self._progress.update(done)
+
+        def foretold(
+            self,
+            plan: ClipPlan,
+            seen: ClipSurvey | None,
+            expected: ClipEstimate | None,
+            free: int,
+        ) -> None:
+            for line in _foretold(plan, seen, expected, free):
+                self._console.print(f"  {line}")
+            self.records[-1] |= _foretold_json(plan, seen, expected, free)
 
         def finished(self, plan: ClipPlan, result: ClipResult) -> None:
             self.close()
@@ -209,7 +283,7 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
         def failed(self, clip: Clip, error: VfiError) -> None:
             self.close()
             messages.fail(str(error))
-            record = {"input": str(clip.folder), "error": str(error), "exit_code": error.exit_code}
+            record = records.of_error(clip.folder, error)
             if self.records and self.records[-1]["input"] == record["input"]:
                 self.records.pop()
             self.records.append(record)
@@ -222,6 +296,10 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
     return Screen()
 
 
+#: Images that are named one by one.
+_NAMED = 6
+
+
 def _names(plan: ClipPlan) -> tuple[str, str]:
     """The last parts of the folders' paths, enough to tell clips apart."""
     depth = 1 + plan.clip.name.count("/") + bool(plan.clip.name)
@@ -230,8 +308,51 @@ def _names(plan: ClipPlan) -> tuple[str, str]:
     )
 
 
+def _foretold(
+    plan: ClipPlan, seen: ClipSurvey | None, expected: ClipEstimate | None, free: int
+) -> list[str]:
+    """What a dry run found out, one topic a line."""
+    lines = []
+    if seen is not None:
+        names = [plan.clip.images[number].name for number in seen.cuts[:_NAMED]]
+        more = ", …" if len(seen.cuts) > _NAMED else ""
+        where = f", at {', '.join(names)}{more}" if names else ""
+        lines.append(f"cuts      {messages.number(len(seen.cuts)) if names else 'none'}{where}")
+    if expected is not None:
+        lines += [
+            f"time      {messages.between(expected.seconds, messages.spoken)}",
+            f"memory    {messages.size(expected.memory)}" if expected.memory else "",
+            f"disk      {messages.between(expected.output, lambda n: messages.size(round(n)))}; "
+            f"{messages.size(free)} are free",
+        ]
+    return [line for line in lines if line]
+
+
+def _foretold_json(
+    plan: ClipPlan, seen: ClipSurvey | None, expected: ClipEstimate | None, free: int
+) -> dict[str, Any]:
+    from vfi_cli.dry_run_folders import shown_at_cuts
+
+    new = None if seen is None else plan.new - shown_at_cuts(plan, seen)
+    return {
+        "kind": "folder_plan",
+        "new": new,
+        "copied": None if new is None else len(plan.placements) - new,
+        "cuts": None if seen is None else len(seen.cuts),
+        "cut_images": seen and [plan.clip.images[number].name for number in seen.cuts],
+        "estimate": expected
+        and {
+            "seconds": records.about(expected.seconds, 1),
+            "output_bytes": records.about(expected.output),
+            "memory_bytes": expected.memory,
+        },
+        "free_bytes": free,
+    }
+
+
 def _plan_json(plan: ClipPlan) -> dict[str, Any]:
     return {
+        "input": str(plan.clip.folder),
         "output": str(plan.output),
         "naming": plan.naming,
         "inter": plan.inter,
@@ -241,6 +362,7 @@ def _plan_json(plan: ClipPlan) -> dict[str, Any]:
         "height": plan.height,
         "first": plan.placements[0].name,
         "last": plan.placements[-1].name,
+        "notes": list(plan.notes),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from vfi_cli.timeline import format_time
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from vfi_cli.estimate import About
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 1
@@ -169,6 +171,11 @@ def spoken(seconds: float) -> str:
     if seconds < 9.95:
         return f"{seconds:.1f}{_THIN}s"
     return f"{seconds:.0f}{_THIN}s" if seconds < 99.5 else clock(seconds, decimals=0)
+
+
+def between(amount: About, show: Callable[[float], str]) -> str:
+    """An estimate: ``about 2:10 (1:40 to 2:50)``."""
+    return f"about {show(amount.value)} ({show(amount.low)} to {show(amount.high)})"
 
 
 def rate(value: float) -> str:

@@ -151,9 +151,9 @@ def _survey(seen: Survey) -> dict[str, Any]:
 def _estimate(expected: Estimate) -> dict[str, Any]:
     costs = expected.costs
     return {
-        "seconds": _about(expected.seconds, 1),
-        "output_bytes": _about(expected.output),
-        "disk_bytes": _about(expected.work),
+        "seconds": about(expected.seconds, 1),
+        "output_bytes": about(expected.output),
+        "disk_bytes": about(expected.work),
         "memory_bytes": expected.memory,
         "device_memory_bytes": expected.device_memory,
         "sample": {
@@ -166,7 +166,8 @@ def _estimate(expected: Estimate) -> dict[str, Any]:
     }
 
 
-def _about(amount: About, digits: int | None = None) -> dict[str, float]:
+def about(amount: About, digits: int | None = None) -> dict[str, float]:
+    """An estimate with its bounds."""
     return {name: round(value, digits) for name, value in asdict(amount).items()}
 
 

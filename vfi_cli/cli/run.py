@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -31,7 +31,6 @@ from vfi_cli.timeline import format_rate
 
 if TYPE_CHECKING:
     from vfi_cli.cli.report import Reports
-    from vfi_cli.estimate import About
     from vfi_cli.models import Interpolator
 
 #: What a folder is searched for.
@@ -359,25 +358,21 @@ def describe_dry_run(run: DryRun) -> list[str]:
     if expected is not None:
         fps = max(0, plan.frames - run.finished) / max(expected.seconds.value, 1e-9)
         topics["time"] = (
-            f"{_between(expected.seconds, messages.spoken)}, {messages.rate(fps)} fps, "
+            f"{messages.between(expected.seconds, messages.spoken)}, {messages.rate(fps)} fps, "
             f"{messages.rate(fps / plan.grid.fps)}× real time"
         )
         held = [expected.memory and messages.size(expected.memory)]
         on_device = expected.device_memory
         held.append(on_device and f"{messages.size(on_device)} on {plan.settings.device}")
         topics["memory"] = ", ".join(part for part in held if part)
+        work = messages.between(expected.work, lambda size: messages.size(round(size)))
         topics["disk"] = (
-            f"{_between(expected.work, lambda size: messages.size(round(size)))} while it runs, "
+            f"{work} while it runs, "
             f"{messages.size(round(expected.output.value))} for good; "
             f"{messages.size(run.free)} are free"
         )
     order = ("frames", "cuts", "repeats", "kept", "segments", "time", "memory", "disk")
     return [f"{topic:<9} {topics[topic]}" for topic in order if topics.get(topic)]
-
-
-def _between(amount: About, show: Callable[[float], str]) -> str:
-    """``about 2:10 (1:40 to 2:50)``."""
-    return f"about {show(amount.value)} ({show(amount.low)} to {show(amount.high)})"
 
 
 #: Times that are named one by one.

@@ -128,12 +128,17 @@ def write_image(
 
     The file is not put in place atomically; see :mod:`vfi_cli.io.atomic`. Raises OutputError.
     """
-    encode = {"png": _png, "jpeg": _pillow, "webp": _pillow, "tiff": _tiff}[like.format]
-    data = encode(frame, like, likeness)
+    data = encode_image(frame, like, likeness)
     try:
         Path(path).write_bytes(data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def encode_image(frame: Frame, like: ImageInfo, likeness: Likeness) -> bytes:
+    """The file that :func:`write_image` writes."""
+    encode = {"png": _png, "jpeg": _pillow, "webp": _pillow, "tiff": _tiff}[like.format]
+    return encode(frame, like, likeness)
 
 
 def _open(path: Path, *, pixels: bool) -> tuple[ImageInfo, tuple[Samples, ...] | None, Likeness]:
