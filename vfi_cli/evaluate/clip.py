@@ -18,6 +18,7 @@ from vfi_cli.datasets.clips import Picture
 from vfi_cli.datasets.pictures import rgb8
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.evaluate.advice import recommendation
+from vfi_cli.evaluate.gallery import Gallery
 from vfi_cli.evaluate.rebuild import MINTERPOLATE, ModelRebuilder, minterpolate
 from vfi_cli.evaluate.results import ClipResult, ModelScores
 from vfi_cli.evaluate.sets import Scorer, TrueRows, check_rows, continues, rebuild
@@ -79,6 +80,7 @@ def evaluate_clip(
     part: ClipPart | None = None,
     metrics: Sequence[str] = METRICS_OF_CLIPS,
     everything: bool = False,
+    gallery: Gallery | None = None,
     on_frame: Callable[[int, int], None] = lambda done, total: None,
 ) -> ClipResult:
     """Remove all but every ``factor``-th frame, rebuild them with each model and compare.
@@ -86,7 +88,7 @@ def evaluate_clip(
     models: as conversions take them; one named ``minterpolate`` stands for ffmpeg's filter.
     Removed frames beside which a cut lies cannot be rebuilt, and those where nothing moves say
     nothing: both are left out, unless ``everything`` is scored. All is compared as 8-bit R'G'B'.
-    A time between two frames is exact where the rate varies.
+    A time between two frames is exact where the rate varies. ``gallery`` is offered all pictures.
 
     Raises UsageError, InputError for a clip that is too short, does not move or cannot be read,
     ModelError and DeviceError.
@@ -110,7 +112,7 @@ def evaluate_clip(
         )
     wanted = [METRICS[name] for name in metrics]
     check_rows(chosen, wanted)
-    scores = _Contest(clip, chosen, rest, factor, wanted, on_frame).run(models)
+    scores = _Contest(clip, chosen, rest, factor, wanted, gallery, on_frame).run(models)
     first = clip.pictures[clip.picture(0)]
     between = factor - 1
     return ClipResult(
@@ -146,10 +148,12 @@ class _Contest:
         rest: Sequence[Item],
         factor: int,
         metrics: Sequence[Metric],
+        gallery: Gallery | None,
         on_frame: Callable[[int, int], None],
     ) -> None:
         self._clip, self._chosen, self._rest = clip, chosen, rest
         self._factor, self._metrics, self._on_frame = factor, metrics, on_frame
+        self._gallery = gallery
         self._truth = TrueRows()
         self._done = self._total = 0
 
@@ -167,7 +171,7 @@ class _Contest:
         return scores
 
     def _model(self, rebuilder: ModelRebuilder) -> ModelScores:
-        scorer = Scorer(rebuilder.name, self._metrics, self._truth)
+        scorer = Scorer(rebuilder.name, self._metrics, self._truth, self._gallery)
         for item in self._chosen:
             self._measure(scorer, item, *rebuild(rebuilder, item, self._clip.pictures))
         return scorer.result("items", rebuilder.runs_on)
@@ -179,7 +183,7 @@ class _Contest:
 
     def _minterpolate(self) -> ModelScores | None:
         pictures, scored = self._clip.pictures, set(self._chosen)
-        scorer = Scorer(MINTERPOLATE, self._metrics, self._truth)
+        scorer = Scorer(MINTERPOLATE, self._metrics, self._truth, self._gallery)
         try:
             for row in _rows(self._rest):
                 kept = [pictures[item.first] for item in row] + [pictures[row[-1].second]]

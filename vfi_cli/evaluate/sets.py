@@ -20,6 +20,7 @@ from vfi_cli.datasets.clips import Picture
 from vfi_cli.datasets.pictures import PictureReader
 from vfi_cli.datasets.published import published
 from vfi_cli.errors import InputError, UsageError
+from vfi_cli.evaluate.gallery import Gallery
 from vfi_cli.evaluate.rebuild import Given, ModelRebuilder
 from vfi_cli.evaluate.results import (
     FrameScore,
@@ -47,14 +48,15 @@ def evaluate_set(
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
     allow_missing: bool = False,
+    gallery: Gallery | None = None,
     on_frame: Report = lambda done, total: None,
 ) -> SetResult:
     """Score models on a benchmark.
 
     root: the data set's folder, or one that holds it. metrics: None for those of the papers.
     limit: only so many items, spread evenly over the set. allow_missing: leave out clips of which
-    files are missing, and say so in the result. on_frame is told after each rebuilt frame how
-    many are done, and of how many.
+    files are missing, and say so in the result. gallery: is offered all pictures. on_frame is
+    told after each rebuilt frame how many are done, and of how many.
 
     Raises UsageError, InputError that names the first file that is missing, ModelError and
     DeviceError.
@@ -69,7 +71,7 @@ def evaluate_set(
     check_rows(chosen, wanted)
     truth = TrueRows()
     rebuilders = [ModelRebuilder.open(options) for options in models]
-    scorers = [Scorer(model.name, wanted, truth) for model in rebuilders]
+    scorers = [Scorer(model.name, wanted, truth, gallery) for model in rebuilders]
     total = len(scorers) * sum(len(item.targets) for item in chosen)
     done = 0
     with PictureReader() as reader:
@@ -175,6 +177,7 @@ class Scorer:
     model: str
     metrics: Sequence[Metric]
     truth: TrueRows  # shared by all that score the same items
+    gallery: Gallery | None = None
     frames: list[FrameScore] = field(default_factory=list)
     rows: RowScorer = field(init=False)
 
@@ -188,7 +191,11 @@ class Scorer:
         truth = [pictures[picture] for _, picture in item.targets]
         for (t, _), true, picture in zip(item.targets, truth, made, strict=True):
             values = {m.name: m.frame(true, picture) for m in self.metrics if m.frame is not None}
-            self.frames.append(FrameScore(item.name, item.clip, item.group, t, seconds, values))
+            score = FrameScore(item.name, item.clip, item.group, t, seconds, values)
+            self.frames.append(score)
+            if self.gallery is not None:
+                given = pictures[item.first], pictures[item.second]
+                self.gallery.offer(self.model, score, true, picture, given)
         self.rows.add(item, pictures[item.first], truth, made, pictures[item.second])
 
     def result(self, mean: Literal["items", "clips"], runs_on: str) -> ModelScores:
