@@ -140,19 +140,25 @@ def test_ssim_agrees_with_the_measure_of_single_pictures(
     first = np.kron(coarse, np.ones((8, 8, 1)))[: size[0], : size[1]].astype(np.uint8)
     second = np.clip(first + random.normal(0, amount, first.shape), 0, 255).astype(np.uint8)
     # float32 holds squares of numbers up to a half to 6e-8; SSIM divides by 9e-4 at the least.
-    assert ssim(first, second, 255) == pytest.approx(image.ssim(first, second), abs=1e-4)
+    assert ssim(_planar(first), _planar(second), 255) == pytest.approx(
+        image.ssim(first, second), abs=1e-4
+    )
+
+
+def _planar(picture: Samples) -> Samples:
+    return picture.transpose(2, 0, 1)
 
 
 def test_ssim_of_deep_pictures() -> None:
     random = np.random.default_rng(5)
-    first = random.integers(0, 256, (32, 40, 3)).astype(np.uint8)
-    second = random.integers(0, 256, (32, 40, 3)).astype(np.uint8)
+    first = random.integers(0, 256, (3, 32, 40)).astype(np.uint8)
+    second = random.integers(0, 256, (3, 32, 40)).astype(np.uint8)
     deep = [picture.astype(np.uint16) * 257 for picture in (first, second)]
     assert ssim(*deep, 65535) == pytest.approx(ssim(first, second, 255), abs=1e-6)
 
 
 def test_mean_square_of_the_largest_values() -> None:
-    white: Samples = np.full((40, 40, 3), 65535, np.uint16)
+    white: Samples = np.full((3, 40, 40), 65535, np.uint16)
     assert mean_square(white, np.zeros_like(white), 65535) == pytest.approx(1)
     assert decibels(1) == 0
 

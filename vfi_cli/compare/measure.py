@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vfi_cli.compare.inputs import (
     Alignment,
@@ -51,8 +52,8 @@ class Moment:
 
     time: Fraction  # seconds after the first frames
     psnr: float  # dB
-    first: Samples
-    second: Samples
+    first: NDArray[np.uint8]
+    second: NDArray[np.uint8]
 
 
 @dataclass
@@ -229,16 +230,17 @@ class _Meter:
         near = [one for one in kept if abs(one.time - time) < _APART]
         if any(one.psnr <= psnr for one in near):
             return
-        moment = Moment(time, psnr, _eight_bits(first, self._peak), _eight_bits(second, self._peak))
+        moment = Moment(time, psnr, _seen(first, self._peak), _seen(second, self._peak))
         kept[:] = sorted(
             (*(one for one in kept if one not in near), moment), key=lambda one: one.psnr
         )[:WORST]
 
 
 def mean_square(first: Samples, second: Samples, peak: int) -> float:
-    """Mean squared difference of code values, as a share of ``peak``²."""
+    """Mean squared difference of code values (3, H, W), as a share of ``peak``²."""
     difference = np.subtract(first, second, dtype=np.float32)
-    return float(np.square(difference).mean(dtype=np.float64)) / peak**2
+    rows = np.einsum("chw,chw->ch", difference, difference)  # short sums, which float32 holds well
+    return float(rows.sum(dtype=np.float64)) / difference.size / peak**2
 
 
 def decibels(square: float) -> float:
@@ -250,7 +252,7 @@ def _mean(values: array[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _eight_bits(picture: Samples, peak: int) -> Samples:
-    if picture.dtype == np.uint8:
-        return picture
-    return np.round(picture * (255 / peak)).astype(np.uint8)
+def _seen(picture: Samples, peak: int) -> NDArray[np.uint8]:
+    """(H, W, 3) in 8 bits."""
+    values = picture if peak == 255 else np.round(picture * (255 / peak))
+    return np.ascontiguousarray(values.transpose(1, 2, 0), np.uint8)

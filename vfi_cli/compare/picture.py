@@ -138,10 +138,9 @@ class Fitter:
         return from_rgb(self._upright(frame), self._template)
 
     def rgb(self, frame: Frame) -> Samples:
-        """R'G'B' (H, W, 3) as code values of the target's bit depth, 0 to ``layout.peak``."""
+        """R'G'B' (3, H, W) as code values of the target's bit depth, 0 to ``layout.peak``."""
         layout = self._target.layout
-        picture = self._upright(frame).permute(1, 2, 0).mul(layout.peak).round_()
-        picture = picture.clamp_(0, layout.peak).contiguous()
+        picture = self._upright(frame).mul_(layout.peak).round_().clamp_(0, layout.peak)
         if layout.dtype == np.uint8:
             return picture.to(torch.uint8).numpy()
         return picture.numpy().astype(np.uint16)

@@ -18,7 +18,7 @@ _C1, _C2 = 0.01**2, 0.03**2  # for values in [0, 1]
 def ssim(first: Samples, second: Samples, peak: int) -> float:
     """What :func:`vfi_cli.quality.image.ssim` measures, in float32: at most 1.
 
-    Pictures are (H, W, 3) code values up to ``peak``. The window is a Gaussian of 11 × 11 × 11
+    Pictures are (3, H, W) code values up to ``peak``. The window is a Gaussian of 11 × 11 × 11
     over rows, columns and channels; beyond the ends is the nearest sample. Wang et al., "Image
     Quality Assessment: From Error Visibility to Structural Similarity", 2004, equation 13.
     """
@@ -35,8 +35,7 @@ def ssim(first: Samples, second: Samples, peak: int) -> float:
 
 
 def _planes(picture: Samples, peak: int) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32))
-    return values.mul_(1 / peak)
+    return torch.from_numpy(picture.astype(np.float32)).mul_(1 / peak)
 
 
 def _taps() -> list[float]:
