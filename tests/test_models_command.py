@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests import webserver
 from tests.modelkit import BOTH, OTHER_RIFE, RIFE_FILE, RIFE_STATE, RIFEM_FILE, WRONG, as_bytes
@@ -529,6 +532,42 @@ def test_convert_keeps_what_inference_needs(
     assert metadata["source_sha256"] == sha256_of(tmp_path / "a.pkl")
     assert "architecture rife" in vfi("info", "a.safetensors").out
     assert load_model(str(tmp_path / "a.safetensors"), device="cpu").architecture == "rife"
+
+
+def test_a_converted_file_says_itself_what_it_is(vfi: Any, home: Path, tmp_path: Path) -> None:
+    """RIFE-2R has RIFE's keys, and a model of all times may have learnt the middle alone."""
+    (tmp_path / "a.pkl").write_bytes(RIFE_FILE)
+    (tmp_path / "m.pkl").write_bytes(RIFEM_FILE)
+    twice = vfi("convert", "a.pkl", "-o", "2r.safetensors", "--architecture", "rife-2r", "--json")
+    assert twice.code == 0
+    told = load_model(tmp_path / "2r.safetensors", device="cpu")
+    assert (told.architecture, told.licence) == ("rife-2r", "MIT")
+    assert vfi("info", "2r.safetensors", "--json").json()["architecture"] == "rife-2r"
+    asked = load_model(tmp_path / "2r.safetensors", architecture="rife", device="cpu")
+    assert asked.architecture == "rife"
+
+    assert vfi("convert", "m.pkl", "-o", "m.safetensors").code == 0
+    path = tmp_path / "m.safetensors"
+    assert load_model(path, device="cpu").any_timestep
+    state = {key: value.contiguous() for key, value in read_state_dict(path).items()}
+    save_file(state, path, metadata={"timestep": "1/2", "architecture": "of another program"})
+    middle = load_model(path, device="cpu")
+    assert (middle.architecture, middle.any_timestep) == ("rifem", False)
+    assert vfi("info", "m.safetensors", "--json").json()["timestep"] == "1/2"
+
+
+def test_models_are_offered_while_typing(home: Path) -> None:
+    from vfi_cli.cli.options import _models
+
+    weights.cache_dir().mkdir(parents=True)
+    (weights.cache_dir() / "mine.pth").write_bytes(RIFE_FILE)
+    assert _models("m") == ["mine"]
+    assert _models("rife")[0] == "rife-v1", "what is to be pulled is offered too"
+    assert {"default", "small", "blend", "pinned"} <= set(_models(""))
+    code = "import sys; from vfi_cli.cli.options import _models; _models(''); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "typer" in done.stdout.split()
+    assert "torch" not in done.stdout.split()
 
 
 def test_convert_refuses_what_would_be_lost(vfi: Any, home: Path, tmp_path: Path) -> None:

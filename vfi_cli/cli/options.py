@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from vfi_cli.errors import UsageError
+from vfi_cli.errors import ModelError, UsageError
 
 _INTERPOLATION = "Interpolation"
 _ENCODING = "Encoding"
@@ -138,8 +138,15 @@ def _codecs() -> list[str]:
     return ["auto", "h264", "hevc", "av1", "vp9", "ffv1", "prores", "h264_nvenc", "hevc_nvenc"]
 
 
-def _models() -> list[str]:
-    return ["default", "rife", "rifem", "blend", "nearest"]
+def _models(incomplete: str) -> list[str]:
+    """Names for --model: what is on this machine, then what others published."""
+    from vfi_cli.models import weights
+
+    try:
+        names = ["default", *weights.available(), *weights.read_manifest().entries]
+    except ModelError:
+        names = ["default", *weights.WITHOUT_WEIGHTS]  # a shell is no place to be told
+    return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
 
 def _devices() -> list[str]:

@@ -13,12 +13,13 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -28,6 +29,8 @@ from vfi_cli.models.registry import Architecture, Registry
 
 #: Keys under which a training script keeps the weights beside its other state.
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "network")
+#: What a file's header has for a licence that its authors do not state.
+NO_LICENCE = "none stated"
 #: Prefixes that parallel and compiled training put before every key.
 PREFIXES = ("_model.module.", "module.", "_orig_mod.", "_model.")
 
@@ -87,6 +90,32 @@ def _sniff(path: Path, head: bytes, size: int) -> str:
         return "pickle"
     raise ModelError(
         f"{path}: is not a checkpoint (neither safetensors nor a file that PyTorch saved)"
+    )
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a safetensors file says of its weights beside them, as ``vfi models convert`` writes."""
+
+    architecture: str | None = None
+    only_middle: bool = False  # only t = 1/2, whatever the architecture could do
+    licence: str | None = None
+
+
+def stated(path: Path, registry: Registry) -> Stated:
+    """What a file says of itself; nothing where it is no safetensors file, or names what is
+    not known."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return Stated()
+    architecture = said.get("architecture")
+    licence = said.get("licence")
+    return Stated(
+        architecture=architecture if architecture in registry else None,
+        only_middle=said.get("timestep") == "1/2",
+        licence=None if licence == NO_LICENCE else licence,
     )
 
 

@@ -8,7 +8,7 @@ import os
 from vfi_cli.errors import ModelError
 from vfi_cli.models.base import Interpolator, pick_device
 from vfi_cli.models.baseline import BASELINES
-from vfi_cli.models.checkpoint import identify, read_state_dict, sha256_of
+from vfi_cli.models.checkpoint import identify, read_state_dict, sha256_of, stated
 from vfi_cli.models.registry import registry
 from vfi_cli.models.weights import locate
 
@@ -22,7 +22,8 @@ def load_model(
 ) -> Interpolator:
     """Load a model by name (see :mod:`vfi_cli.models.weights`) or from a checkpoint file.
 
-    architecture: told from keys and shapes where it is None; needed for ``rife-2r`` alone.
+    architecture: where it is None, what a file that ``vfi models convert`` wrote says of itself,
+    else told from keys and shapes; needed for the published file of ``rife-2r`` alone.
     device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. dtype: ``auto``, ``float32``,
     ``bfloat16`` or ``float16``, of weights and convolutions.
 
@@ -42,8 +43,9 @@ def load_model(
             f"{found.path}: is not the file that {entry.name} was published as "
             f"(SHA-256 {digest[:12]}…, not {entry.sha256[:12]}…); download it again"
         )
-    wanted = architecture or (entry.architecture if entry else None)
     known = registry()
+    said = stated(found.path, known)
+    wanted = architecture or (entry.architecture if entry else None) or said.architecture
     if wanted is not None and wanted not in known:
         close = difflib.get_close_matches(wanted, known.names(), n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
@@ -58,7 +60,7 @@ def load_model(
         architecture=told.name,
         device=device,
         dtype=dtype,
-        licence=entry.licence if entry and entry.licence else told.licence,
+        licence=(entry.licence if entry else None) or said.licence or told.licence,
         fingerprint=digest,
-        any_timestep=entry.any_timestep if entry else None,
+        any_timestep=entry.any_timestep if entry else (False if said.only_middle else None),
     )

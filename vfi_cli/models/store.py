@@ -23,7 +23,7 @@ from vfi_cli.errors import ModelError, OutputError, UsageError
 from vfi_cli.models import catalogue, weights
 from vfi_cli.models.archive import take_out
 from vfi_cli.models.base import DTYPES, Network
-from vfi_cli.models.checkpoint import identify, read_state_dict
+from vfi_cli.models.checkpoint import NO_LICENCE, identify, read_state_dict, stated
 from vfi_cli.models.download import (
     Policy,
     ProgressCallback,
@@ -285,10 +285,11 @@ def describe(name_or_file: str, *, architecture: str | None = None) -> Descripti
 
 def _described(name_or_file: str, architecture: str | None) -> tuple[Network, Description]:
     path, entry = _named(name_or_file)
-    if architecture is None and entry is not None:
-        architecture = entry.architecture
+    said = stated(path, registry())
+    if architecture is None:
+        architecture = (entry.architecture if entry else None) or said.architecture
     network, told = _identified(path, str(path), architecture)
-    any_timestep = network.any_timestep
+    any_timestep = network.any_timestep and not said.only_middle
     if entry is not None and entry.any_timestep is not None:
         any_timestep = entry.any_timestep
     timestep: Literal["any", "1/2"] = "any" if any_timestep else "1/2"
@@ -305,7 +306,7 @@ def _described(name_or_file: str, architecture: str | None) -> tuple[Network, De
         ensemble=network.has_ensemble,
         motion=network.has_motion,
         dtypes=tuple(name for name, dtype in DTYPES.items() if dtype in network.safe_dtypes),
-        licence=(entry.licence if entry else None) or told.licence,
+        licence=(entry.licence if entry else None) or said.licence or told.licence,
         size=path.stat().st_size,
         sha256=sha256_of(path),
         stored=stored,
@@ -340,7 +341,7 @@ def convert(
         "format": "pt",
         "architecture": about.architecture,
         "timestep": about.timestep,
-        "licence": about.licence or "none stated",
+        "licence": about.licence or NO_LICENCE,
         "source": path.name,
         "source_sha256": about.sha256,
     }
