@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.color import convert_layout, effective_matrix, from_rgb, to_alpha, to_rgb
-from vfi_cli.io.formats import pack, planar_name, unpack
+from vfi_cli.io.formats import pack, unpack
 
 SUBSAMPLINGS = [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (2, 2)]
 # Kr, Kb as the standards print them: BT.709 3.2, BT.601 2.5.1, BT.2020 table 4, SMPTE 240M, FCC
@@ -290,9 +290,3 @@ def test_alpha_is_dropped_and_made_opaque():
     assert len(plain.planes) == 3
     opaque = convert_layout(plain, PlaneLayout("yuv", 10, 1, 1, alpha=True))
     assert (opaque.planes[3] == 1023).all()
-
-
-def test_names_of_layouts_are_ffmpegs():
-    assert planar_name(PlaneLayout("yuv", 10, 1, 1)) == "yuv420p10le"
-    assert planar_name(PlaneLayout("rgb", 8, alpha=True)) == "gbrap"
-    assert planar_name(PlaneLayout("gray", 12)) == "gray12le"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vfi_cli.io.formats import neighbour, pack, pixel_format, planar_name, unpack
+from vfi_cli.frame import PlaneLayout
+from vfi_cli.io.formats import neighbour, pack, pixel_format, unpack
 
 NAMES = [
     *("yuv420p", "yuvj422p", "yuv444p16be", "yuva444p16le", "yuv444p10msble", "gbrp", "gbrap12le"),
@@ -20,6 +21,23 @@ NAMES = [
     *("x2bgr10le", "xv30le", "v30xle", "yuv410p"),
     *("yuv411p", "yuv440p", "yuv440p12le", "yuv420p9be"),
 ]
+
+SUBSAMPLINGS = {(2, 2): 410, (2, 0): 411, (1, 1): 420, (1, 0): 422, (0, 1): 440, (0, 0): 444}
+
+
+def planar_name(layout: PlaneLayout) -> str:
+    """FFmpeg's name of the format in which a layout's planes lie as they are.
+
+    Grey with alpha has no planar format and is named by its packed one.
+    """
+    depth = "" if layout.bits == 8 else f"{layout.bits}le"
+    alpha = "a" if layout.alpha else ""
+    if layout.kind == "gray":
+        return f"gray{depth}" if not alpha else f"ya{layout.bits}{depth[2:]}"
+    if layout.kind == "rgb":
+        return f"gbr{alpha}p{depth}"
+    chroma = SUBSAMPLINGS[layout.log2_chroma_w, layout.log2_chroma_h]
+    return f"yuv{alpha}{chroma}p{depth}"
 
 
 @pytest.mark.parametrize("size", [(8, 4), (7, 5), (1, 1)])

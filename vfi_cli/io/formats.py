@@ -233,23 +233,6 @@ def readable_format(name: str) -> PixelFormat | None:
     return pixel_format(name) or pixel_format(neighbour(name) or "")
 
 
-def planar_name(layout: PlaneLayout) -> str:
-    """FFmpeg's name of the pixel format in which a layout's planes lie as they are.
-
-    Grey with alpha has no planar format and is named by its packed one.
-    """
-    depth = "" if layout.bits == 8 else f"{layout.bits}le"
-    if layout.kind == "gray":
-        if layout.alpha:
-            return "ya8" if layout.bits == 8 else "ya16le"
-        return f"gray{depth}"
-    if layout.kind == "rgb":
-        return f"gbr{'a' if layout.alpha else ''}p{depth}"
-    sampling = {value: key for key, value in _SUBSAMPLING.items()}
-    chroma = sampling[layout.log2_chroma_w, layout.log2_chroma_h]
-    return f"yuv{'a' if layout.alpha else ''}{chroma}p{depth}"
-
-
 def _rows(frame: av.VideoFrame, plane: int, element: str) -> NDArray[Any]:
     """The rows of a plane as they lie in memory, padding included; a view."""
     memory = frame.planes[plane]
