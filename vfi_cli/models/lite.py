@@ -13,6 +13,8 @@ the key ``trust``; without it the file is a RIFE 4.25.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,19 +55,28 @@ class LiteNet(IFNet):
 
     def _share(self, frame0: Tensor, frame1: Tensor, warped0: Tensor, warped1: Tensor) -> Tensor:
         """How much of the blend to take, (B, 1, H, W) in [0, 1]."""
-        power, floor, low, high = self.trust.float()
-        size = frame0.shape[-2:]
-        apart = (frame0 - frame1).abs().mean(1, keepdim=True) * 255
-        missed = (warped0 - warped1).abs().mean(1, keepdim=True) * 255
-        s, f = ((_around(x) + floor) ** power for x in (apart, missed))
+        apart = (frame0 - frame1).abs().mean(1, keepdim=True)
+        missed = (warped0 - warped1).abs().mean(1, keepdim=True)
         largest = F.max_pool2d(F.avg_pool2d(apart, 2), _CELL // 2)
-        equal = ((high - largest) / (high - low)).clamp(0, 1)
-        share = torch.maximum(f / (f + s), equal)
-        return F.interpolate(share, size=size, mode="bilinear", align_corners=False)
+        share = self._share_of_cells(
+            F.avg_pool2d(apart, _CELL), largest, F.avg_pool2d(missed, _CELL)
+        )
+        return F.interpolate(share, size=frame0.shape[-2:], mode="bilinear", align_corners=False)
+
+    def _cell_share(self) -> Callable[[Tensor], Tensor]:
+        return lambda cells: self._share_of_cells(*cells.split(1, 1))
+
+    def _share_of_cells(self, apart: Tensor, largest: Tensor, missed: Tensor) -> Tensor:
+        """The share of each cell, (B, 1, H/8, W/8), from what its pixels differ by in the mean,
+        from the most that they do, and from what they differ by when warped."""
+        power, floor, low, high = self.trust.float()
+        s, f = ((_around(x * 255) + floor) ** power for x in (apart, missed))
+        equal = ((high - largest * 255) / (high - low)).clamp(0, 1)
+        return torch.maximum(f / (f + s), equal)
 
 
 def _around(x: Tensor) -> Tensor:
-    return F.avg_pool2d(F.avg_pool2d(x, _CELL), _CELLS, 1, _CELLS // 2, count_include_pad=False)
+    return F.avg_pool2d(x, _CELLS, 1, _CELLS // 2, count_include_pad=False)
 
 
 def _without_trust(state: StateDict) -> StateDict:

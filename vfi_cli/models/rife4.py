@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize, warp
+from vfi_cli.models.fused import fused
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 
 #: The reductions of each block's input, coarse to fine, by the number of blocks.
@@ -271,7 +273,8 @@ class IFNet(Network):
         super().__init__()
         spec = spec or Spec()
         self.spec = spec
-        self.size_multiple = 4 * spec.scales[0]
+        # 4.0 may start again at half the resolution.
+        self.size_multiple = (8 if spec.body == "prelu" else 4) * spec.scales[0]
         self.has_ensemble = not spec.carried
         seen = 2 * (3 + (spec.head_out if spec.head else 0)) + 1
         later = seen + 5 + (spec.extra if spec.carried else 0)
@@ -408,8 +411,15 @@ class IFNet(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
+        if not ensemble and fusible(self, frames) and (quick := fused(self, scale)) is not None:
+            return quick(frames, timestep, scale, memo, self._cell_share())
         found = self._estimate(frames, timestep, scale, ensemble, memo)
         return self._blend(frames, found, timestep)
+
+    def _cell_share(self) -> Callable[[Tensor], Tensor] | None:
+        """For networks that blend in the plain mix of the frames: how much, by the disagreement
+        in cells that :func:`vfi_cli.native.motion_ops.motion_blend` measures."""
+        return None
 
     def motion(
         self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None

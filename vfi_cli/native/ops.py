@@ -21,7 +21,15 @@ from torch import Tensor
 
 from vfi_cli.native import build, reference
 
-__all__ = ["available", "backwarp", "build_info", "correlation", "splat", "use_reference"]
+__all__ = [
+    "available",
+    "backwarp",
+    "build_info",
+    "correlation",
+    "native_wanted",
+    "splat",
+    "use_reference",
+]
 
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -74,8 +82,13 @@ def use_reference() -> Iterator[None]:
         _reference_forced -= 1
 
 
+def native_wanted(device: torch.device | str = "cpu") -> bool:
+    """Whether operators run compiled kernels for ``device`` now."""
+    return not _reference_forced and available(device)
+
+
 def _native(picture: Tensor) -> bool:
-    return not _reference_forced and available(picture.device)
+    return native_wanted(picture.device)
 
 
 def _check_picture(name: str, picture: Tensor) -> None:

@@ -23,4 +23,23 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   m.def("correlation(Tensor a, Tensor b, int max_displacement) -> Tensor");
   m.def(
       "correlation_grad(Tensor grad, Tensor other, int max_displacement, bool second) -> Tensor");
+
+  // Of inference: without derivatives, and only in float32 and bfloat16. See motion_ops.py.
+  m.def(
+      "motion_input(Tensor side0, Tensor side1, Tensor[] steps, int[] scales, int side, "
+      "bool sum_masks, Tensor time, int scale, int carried, bool unwarped) -> Tensor");
+  m.def(
+      "motion_blend(Tensor frame0, Tensor frame1, Tensor[] steps, int[] scales, int side, "
+      "bool sum_masks, Tensor? residual, bool disagreement) -> (Tensor, Tensor)");
+  m.def("motion_flow(Tensor[] steps, int[] scales, int side, int scale) -> Tensor");
+  m.def(
+      "fade_still_(Tensor(a!) made, Tensor frame0, Tensor frame1, Tensor time, Tensor share) "
+      "-> ()");
+  m.def(
+      "pack_picture(Tensor picture, Tensor? features, int side, int channels, ScalarType dtype) "
+      "-> Tensor");
+  m.def("activate_(Tensor(a!) x, Tensor slopes, Tensor? before, Tensor? after) -> ()");
+  m.def("untile(Tensor tiles, Tensor slopes, int side, Tensor? skip) -> Tensor");
+  m.def(
+      "warp_concat(Tensor first, Tensor features0, Tensor features1, Tensor flow) -> Tensor");
 }

@@ -2,6 +2,7 @@
 // instruction set, picked when the process starts.
 #pragma once
 
+#include "../motion.h"
 #include "../stencil.h"
 
 namespace vfi {
@@ -40,7 +41,26 @@ struct Kernels {
   // float32 or float64.
   void (*correlate_grad)(const Correlation&, DType, bool second, const void* grad,
                          const void* other, void* out, int64_t begin, int64_t end);
+
+  // The operators of inference; the values are float32 or bfloat16. Those that read motion want
+  // as many floats of memory as they say. [begin, end) are rows of batch·height, of cells for
+  // frame_blend, or pixels for activate.
+  int64_t (*block_input_scratch)(const BlockInput&);
+  void (*block_input)(DType, const BlockInput&, int64_t begin, int64_t end, float* memory);
+  int64_t (*frame_blend_scratch)(const FrameBlend&);
+  void (*frame_blend)(DType, const FrameBlend&, int64_t begin, int64_t end, float* memory);
+  int64_t (*reduced_flow_scratch)(const ReducedFlow&);
+  void (*reduced_flow)(DType, const ReducedFlow&, int64_t begin, int64_t end, float* memory);
+  int64_t (*fade_scratch)(const Fade&);
+  void (*fade)(const Fade&, int64_t begin, int64_t end, float* memory);
+  void (*pack)(DType, const Pack&, int64_t begin, int64_t end);
+  void (*activate)(DType, const Activation&, int64_t begin, int64_t end);
+  void (*untile)(DType, const Untile&, int64_t begin, int64_t end);
+  void (*warp_concat)(DType, const WarpConcat&, int64_t begin, int64_t end);
 };
+
+// Those for this machine.
+const Kernels& kernels();
 
 extern const Kernels kGenericKernels;
 #if defined(__x86_64__) && defined(__GNUC__)

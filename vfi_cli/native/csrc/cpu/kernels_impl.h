@@ -484,9 +484,19 @@ void correlate_grad(const Correlation& p, DType dtype, bool second, const void* 
 }
 
 }  // namespace
+}  // namespace vfi
+
+#include "motion_impl.h"
+#include "pixels_impl.h"
+
+namespace vfi {
 
 extern const Kernels VFI_KERNELS;
-const Kernels VFI_KERNELS = {VFI_KERNELS_NAME, gather,    scatter,
-                             flow_slope,       correlate, correlate_grad};
+const Kernels VFI_KERNELS = {
+    VFI_KERNELS_NAME,    gather,      scatter,      flow_slope,
+    correlate,           correlate_grad,
+    block_input_scratch, block_input, frame_blend_scratch, frame_blend,
+    reduced_flow_scratch, reduced_flow, fade_scratch, fade,
+    pack,                activate,    untile,       warp_concat};
 
 }  // namespace vfi

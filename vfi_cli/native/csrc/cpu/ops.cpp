@@ -29,10 +29,14 @@ const Kernels& pick_kernels() {
   return kGenericKernels;
 }
 
+}  // namespace
+
 const Kernels& kernels() {
   static const Kernels& picked = pick_kernels();
   return picked;
 }
+
+namespace {
 
 // How many pieces of work are worth waking a thread: some ten thousand values.
 int64_t grain(int64_t values_of_one) {

@@ -1,0 +1,577 @@
+// The fused kernels of inference, for values of float32 or bfloat16. Included by kernels_impl.h.
+//
+// All go through the rows of their result from top to bottom, so that what is enlarged along x is
+// kept until the rows that lie between the same two grid rows are done.
+#pragma once
+
+namespace vfi {
+namespace {
+
+constexpr int64_t kCell = 8;  // pixels along a cell's edge, in which disagreement is measured
+constexpr int64_t kMaxShares = 2 * kMaxScale;
+
+inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Bilinear shares of the grid points left of, at and right of each of the places that lie nearest
+// to one grid point. ``spread``: places a grid point. Reductions by an even s ≥ 2 read the middle
+// two pixels of each s (lattice), or are asked for at their own centres.
+struct Shares {
+  int64_t spread;
+  float left[kMaxShares], middle[kMaxShares], right[kMaxShares];
+};
+
+inline void set_share(Shares& shares, int64_t j, float distance) {
+  shares.left[j] = distance < 0 ? -distance : 0.0f;
+  shares.right[j] = distance > 0 ? distance : 0.0f;
+  shares.middle[j] = 1.0f - shares.left[j] - shares.right[j];
+}
+
+// The pixel with number ``index`` in the lattice of a reduction.
+inline int64_t lattice_pixel(int64_t index, int64_t reduction) {
+  return reduction == 1 ? index
+                        : index / 2 * reduction + reduction / 2 - 1 + (index & 1);
+}
+
+inline float grid_place(float pixel_centre, int64_t scale) {
+  return pixel_centre / static_cast<float>(scale) - 0.5f;
+}
+
+inline Shares lattice_shares(int64_t scale, int64_t reduction) {
+  Shares shares;
+  shares.spread = reduction == 1 ? scale : 2 * scale / reduction;
+  for (int64_t j = 0; j < shares.spread; ++j) {
+    const float pixel = static_cast<float>(lattice_pixel(j, reduction));
+    set_share(shares, j, grid_place(pixel + 0.5f, scale));
+  }
+  return shares;
+}
+
+inline Shares centre_shares(int64_t spread) {
+  Shares shares;
+  shares.spread = spread;
+  for (int64_t j = 0; j < spread; ++j) {
+    set_share(shares, j, grid_place(static_cast<float>(j) + 0.5f, spread));
+  }
+  return shares;
+}
+
+template <int64_t fixed>
+inline void enlarge_by(const Shares& shares, int64_t n, const float* row, float* VFI_RESTRICT out) {
+  const int64_t spread = fixed > 0 ? fixed : shares.spread;
+  for (int64_t i = 0; i < n; ++i) {
+    const float before = row[i - 1], here = row[i], after = row[i + 1];
+    for (int64_t j = 0; j < spread; ++j) {
+      out[i * spread + j] =
+          before * shares.left[j] + here * shares.middle[j] + after * shares.right[j];
+    }
+  }
+}
+
+inline void enlarge(const Shares& shares, int64_t n, const float* row, float* out) {
+  switch (shares.spread) {
+    case 1: return enlarge_by<1>(shares, n, row, out);
+    case 2: return enlarge_by<2>(shares, n, row, out);
+    case 4: return enlarge_by<4>(shares, n, row, out);
+    case 8: return enlarge_by<8>(shares, n, row, out);
+    case 16: return enlarge_by<16>(shares, n, row, out);
+    default: return enlarge_by<0>(shares, n, row, out);
+  }
+}
+
+// Some channels of a step, enlarged: the two grid rows that were needed last are kept.
+template <typename T>
+class Enlarger {
+ public:
+  static int64_t scratch(const Motion& motion, const Step& step, int64_t channels,
+                         int64_t columns) {
+    return step.width + 2 * motion.side + 2 * channels * columns;
+  }
+
+  Enlarger() = default;
+  Enlarger(const Motion& motion, const Step& step, int64_t first, int64_t channels,
+           const Shares& shares, float* memory)
+      : step_(&step), side_(motion.side), first_(first), channels_(channels), shares_(shares),
+        columns_(step.width * shares.spread) {
+    row_ = memory + side_;
+    kept_[0] = memory + step.width + 2 * side_;
+    kept_[1] = kept_[0] + channels * columns_;
+  }
+
+  // out(channel, x) += gain · the channel at row ``place`` of the grid, for the channels
+  // [from, to) of this enlarger; instead of adding, sets where ``set``.
+  void add(int64_t batch, float place, int64_t from, int64_t to, float gain, bool set,
+           float* VFI_RESTRICT out) {
+    const float last = static_cast<float>(step_->height - 1);
+    place = place > 0.0f ? place : 0.0f;
+    place = place < last ? place : last;
+    const int64_t above = static_cast<int64_t>(place);
+    const int64_t below = above + 1 < step_->height ? above + 1 : above;
+    const float share = (place - static_cast<float>(above)) * gain;
+    const float* upper = kept(batch, above) + from * columns_;
+    const float* lower = kept(batch, below) + from * columns_;
+    const float rest = gain - share;
+    const int64_t n = (to - from) * columns_;
+    if (set) {
+      for (int64_t i = 0; i < n; ++i) out[i] = upper[i] * rest + lower[i] * share;
+    } else {
+      for (int64_t i = 0; i < n; ++i) out[i] += upper[i] * rest + lower[i] * share;
+    }
+  }
+
+ private:
+  const float* kept(int64_t batch, int64_t y) {
+    const int64_t slot = y & 1, name = batch * step_->height + y;
+    if (name_[slot] != name) {
+      name_[slot] = name;
+      for (int64_t c = 0; c < channels_; ++c) {
+        read(batch, y, first_ + c);
+        enlarge(shares_, step_->width, row_, kept_[slot] + c * columns_);
+      }
+    }
+    return kept_[slot];
+  }
+
+  // One channel of one grid row to row_[0 … width), with its ends repeated on both sides.
+  void read(int64_t batch, int64_t y, int64_t channel) {
+    const int64_t half = side_ / 2, n = step_->channels;
+    const int64_t within = (y + half) % side_;
+    const T* tile = at<T>(step_->tiles, batch, (y + half) / side_, 0) + within * side_ * n + channel;
+    const int64_t tiles = (step_->width + half + side_ - 1) / side_;
+    float* to = row_ - half;
+    for (int64_t i = 0; i < tiles; ++i, tile += step_->tiles.x_stride, to += side_) {
+      for (int64_t j = 0; j < side_; ++j) to[j] = load(tile[j * n]);
+    }
+    row_[-1] = row_[0];
+    row_[step_->width] = row_[step_->width - 1];
+  }
+
+  const Step* step_ = nullptr;
+  int64_t side_ = 0, first_ = 0, channels_ = 0;
+  Shares shares_;
+  int64_t columns_ = 0;
+  float* row_ = nullptr;
+  float* kept_[2] = {};
+  int64_t name_[2] = {-1, -1};
+};
+
+// The flow (and mask, at full size) at the pixels of a reduction's lattice.
+template <typename T>
+class FlowRows {
+ public:
+  static int64_t scratch(const Motion& motion, int64_t reduction) {
+    int64_t total = 0;
+    const int64_t columns = reduction == 1 ? motion.width : 2 * (motion.width / reduction);
+    for (int64_t i = 0; i < motion.count; ++i) {
+      total += Enlarger<T>::scratch(motion, motion.steps[i], 5, columns);
+    }
+    return total;
+  }
+
+  FlowRows(const Motion& motion, int64_t reduction, bool with_mask, float* memory)
+      : motion_(motion), reduction_(reduction), with_mask_(with_mask),
+        columns_(reduction == 1 ? motion.width : 2 * (motion.width / reduction)) {
+    for (int64_t i = 0; i < motion.count; ++i) {
+      const Step& step = motion.steps[i];
+      steps_[i] = Enlarger<T>(motion, step, 0, masked(i) ? 5 : 4,
+                              lattice_shares(step.scale, reduction), memory);
+      memory += Enlarger<T>::scratch(motion, step, 5, columns_);
+    }
+  }
+
+  int64_t columns() const { return columns_; }
+
+  // Flow (4 channels) in pixels of the frames, and the mask where it is asked for, to ``out``
+  // (channels, columns).
+  void read(int64_t batch, int64_t lattice_row, float* out) {
+    if (motion_.count == 0) {
+      for (int64_t i = 0; i < (with_mask_ ? 5 : 4) * columns_; ++i) out[i] = 0.0f;
+    }
+    const float centre = static_cast<float>(lattice_pixel(lattice_row, reduction_)) + 0.5f;
+    bool first_mask = true;
+    for (int64_t i = 0; i < motion_.count; ++i) {
+      const int64_t scale = motion_.steps[i].scale;
+      const float place = grid_place(centre, scale);
+      steps_[i].add(batch, place, 0, 4, static_cast<float>(scale), i == 0, out);
+      if (masked(i)) {
+        steps_[i].add(batch, place, 4, 5, 1.0f, first_mask, out + 4 * columns_);
+        first_mask = false;
+      }
+    }
+  }
+
+ private:
+  bool masked(int64_t i) const {
+    return with_mask_ && (motion_.sum_masks || i == motion_.count - 1);
+  }
+
+  const Motion& motion_;
+  int64_t reduction_;
+  bool with_mask_;
+  int64_t columns_;
+  Enlarger<T> steps_[kMaxSteps];
+};
+
+// ------------------------------------------------------------------------- sampling
+
+// Where the pixels of a run look into a picture with its edges repeated, and the weights there.
+struct Places {
+  int32_t base[kTile];
+  float w00[kTile], w01[kTile], w10[kTile], w11[kTile];
+};
+
+// ``columns``: the pixels' own x. The comparisons are written so that NaN goes to 0.
+inline void find_places(int64_t n, const float* columns, float row, const float* u, const float* v,
+                        int64_t height, int64_t width, const View& picture,
+                        Places& places) {
+  const float right = static_cast<float>(width - 1), bottom = static_cast<float>(height - 1);
+  const int32_t last_x = static_cast<int32_t>(width - 2);
+  const int32_t last_y = static_cast<int32_t>(height - 2);
+  const int32_t x_stride = static_cast<int32_t>(picture.x_stride);
+  const int32_t y_stride = static_cast<int32_t>(picture.y_stride);
+  for (int64_t i = 0; i < n; ++i) {
+    float x = columns[i] + u[i], y = row + v[i];
+    x = x > 0.0f ? x : 0.0f;
+    y = y > 0.0f ? y : 0.0f;
+    x = x < right ? x : right;
+    y = y < bottom ? y : bottom;
+    int32_t x0 = static_cast<int32_t>(x), y0 = static_cast<int32_t>(y);
+    x0 = x0 < last_x ? x0 : last_x;
+    y0 = y0 < last_y ? y0 : last_y;
+    const float fx = x - static_cast<float>(x0), fy = y - static_cast<float>(y0);
+    places.base[i] = y0 * y_stride + x0 * x_stride;
+    places.w11[i] = fx * fy;
+    places.w10[i] = fy - places.w11[i];
+    places.w01[i] = fx - places.w11[i];
+    places.w00[i] = 1.0f - fx - places.w10[i];
+  }
+}
+
+template <typename Lanes, typename T>
+inline Lanes sample(const T* picture, int64_t dx, int64_t dy, const Places& places, int64_t i) {
+  const T* top = picture + places.base[i];
+  const T* bottom = top + dy;
+  return load_lanes<Lanes>(top) * places.w00[i] + load_lanes<Lanes>(top + dx) * places.w01[i] +
+         load_lanes<Lanes>(bottom) * places.w10[i] + load_lanes<Lanes>(bottom + dx) * places.w11[i];
+}
+
+// The mean over ``rows`` × ``per`` places of each of n pixels, ``channels`` of them in blocks.
+template <int lanes, typename T>
+inline void sample_mean(int64_t channels, int64_t n, int64_t per, const T* picture,
+                        const View& view, const Places* places, T* out, int64_t out_stride) {
+  using Lanes = Vector<float, lanes>;
+  const int64_t dx = view.x_stride, dy = view.y_stride;
+  for (int64_t i = 0; i < n; ++i, out += out_stride) {
+    for (int64_t c = 0; c < channels; c += lanes) {
+      if (per == 1) {
+        store_lanes<Lanes>(out + c, sample<Lanes>(picture + c, dx, dy, places[0], i));
+        continue;
+      }
+      const Lanes sum = sample<Lanes>(picture + c, dx, dy, places[0], 2 * i) +
+                        sample<Lanes>(picture + c, dx, dy, places[0], 2 * i + 1) +
+                        sample<Lanes>(picture + c, dx, dy, places[1], 2 * i) +
+                        sample<Lanes>(picture + c, dx, dy, places[1], 2 * i + 1);
+      store_lanes<Lanes>(out + c, sum * 0.25f);
+    }
+  }
+}
+
+template <typename T>
+inline void sample_side(int64_t channels, int64_t n, int64_t per, const T* picture,
+                        const View& view, const Places* places, T* out, int64_t out_stride) {
+  if (channels % 8 == 0) {
+    sample_mean<8>(channels, n, per, picture, view, places, out, out_stride);
+  } else {
+    sample_mean<4>(channels, n, per, picture, view, places, out, out_stride);
+  }
+}
+
+// --------------------------------------------------------------------- block inputs
+
+template <typename T>
+class BlockInputRows {
+ public:
+  static int64_t scratch(const BlockInput& p) {
+    const int64_t width = p.motion.width / p.scale;
+    const int64_t columns = p.scale == 1 ? width : 2 * width;
+    int64_t total = FlowRows<T>::scratch(p.motion, p.scale) + 9 * columns + (1 + p.carried) * width;
+    for (int64_t i = 0; i < p.motion.count; ++i) {
+      total += Enlarger<T>::scratch(p.motion, p.motion.steps[i], 1 + p.carried, width);
+    }
+    return total;
+  }
+
+  BlockInputRows(const BlockInput& p, float* memory)
+      : p_(p), width_(p.motion.width / p.scale), per_(p.scale == 1 ? 1 : 2),
+        flow_rows_(p.motion, p.scale, false, memory) {
+    memory += FlowRows<T>::scratch(p.motion, p.scale);
+    const int64_t columns = per_ * width_;
+    flow_[0] = memory;
+    flow_[1] = memory + 4 * columns;
+    columns_ = memory + 8 * columns;
+    rest_ = memory + 9 * columns;
+    memory = rest_ + (1 + p.carried) * width_;
+    for (int64_t i = 0; i < columns; ++i) {
+      columns_[i] = static_cast<float>(lattice_pixel(i, p.scale));
+    }
+    for (int64_t i = 0; i < p.motion.count; ++i) {
+      const Step& step = p.motion.steps[i];
+      const int64_t channels = i + 1 == p.motion.count ? 1 + p.carried : 1;
+      masks_[i] = Enlarger<T>(p.motion, step, 4, channels, centre_shares(step.scale / p.scale),
+                              memory);
+      memory += Enlarger<T>::scratch(p.motion, step, 1 + p.carried, width_);
+    }
+  }
+
+  void write(int64_t batch, int64_t y) {
+    for (int64_t q = 0; q < per_; ++q) flow_rows_.read(batch, per_ * y + q, flow_[q]);
+    read_rest(batch, y);
+    const int64_t tile = kTile / per_;
+    for (int64_t x = 0; x < width_; x += tile) {
+      const int64_t n = width_ - x < tile ? width_ - x : tile;
+      T* out = const_cast<T*>(at<T>(p_.out, batch, y, x));
+      write_sides(batch, y, x, n, false, out);
+      if (p_.unwarped) {
+        write_sides(batch, y, x, n, true,
+                    out + 2 * p_.side_channels + 8 + round_up(p_.carried, 8));
+      }
+      write_rest(batch, y, x, n, out + 2 * p_.side_channels);
+    }
+  }
+
+ private:
+  // The mask and what is carried, at the block's own size.
+  void read_rest(int64_t batch, int64_t y) {
+    const int64_t count = p_.motion.count;
+    const int64_t first = p_.motion.sum_masks || count == 0 ? 0 : count - 1;
+    for (int64_t i = first; i < count; ++i) {
+      const float place = grid_place((static_cast<float>(y) + 0.5f) * static_cast<float>(p_.scale),
+                                     p_.motion.steps[i].scale);
+      masks_[i].add(batch, place, 0, 1, 1.0f, i == first, rest_);
+      if (i + 1 == count && p_.carried > 0) {
+        masks_[i].add(batch, place, 1, 1 + p_.carried, 1.0f, true, rest_ + width_);
+      }
+    }
+    if (count == 0) {
+      for (int64_t i = 0; i < (1 + p_.carried) * width_; ++i) rest_[i] = 0.0f;
+    }
+  }
+
+  void write_sides(int64_t batch, int64_t y, int64_t x, int64_t n, bool still, T* out) {
+    Places places[2];
+    const float zeros[kTile] = {};
+    const int64_t columns = per_ * width_;
+    for (int64_t side = 0; side < 2; ++side) {
+      const View& view = side == 0 ? p_.side0 : p_.side1;
+      for (int64_t q = 0; q < per_; ++q) {
+        const float* u = still ? zeros : flow_[q] + 2 * side * columns + per_ * x;
+        const float* v = still ? zeros : u + columns;
+        find_places(per_ * n, columns_ + per_ * x,
+                    static_cast<float>(lattice_pixel(per_ * y + q, p_.scale)), u, v,
+                    p_.motion.height, p_.motion.width, view, places[q]);
+      }
+      sample_side(p_.side_channels, n, per_, at<T>(view, batch, 0, 0), view, places,
+                  out + side * p_.side_channels, p_.out_channels);
+    }
+  }
+
+  void write_rest(int64_t batch, int64_t y, int64_t x, int64_t n, T* out) {
+    using Lanes = Vector<float, 8>;
+    const int64_t columns = per_ * width_, carried = round_up(p_.carried, 8);
+    const float* time = at<float>(p_.time, batch, y, x);
+    const float gain = 1.0f / static_cast<float>(p_.scale * per_ * per_);
+    for (int64_t i = 0; i < n; ++i, out += p_.out_channels) {
+      float values[8] = {};
+      const int64_t at_flow = per_ * (x + i);
+      for (int64_t c = 0; c < 4; ++c) {
+        const float* row = flow_[0] + c * columns + at_flow;
+        float sum = row[0];
+        if (per_ == 2) sum += row[1] + row[4 * columns] + row[4 * columns + 1];
+        values[c] = sum * gain;
+      }
+      values[4] = rest_[x + i];
+      values[5] = time[i * p_.time.x_stride];
+      store_lanes<Lanes>(out, load_lanes<Lanes>(values));
+      for (int64_t c = 0; c < carried; c += 8) {
+        for (int64_t k = 0; k < 8; ++k) {
+          values[k] = c + k < p_.carried ? rest_[(1 + c + k) * width_ + x + i] : 0.0f;
+        }
+        store_lanes<Lanes>(out + 8 + c, load_lanes<Lanes>(values));
+      }
+    }
+  }
+
+  const BlockInput& p_;
+  int64_t width_, per_;
+  FlowRows<T> flow_rows_;
+  Enlarger<T> masks_[kMaxSteps];
+  float* flow_[2];  // the rows of flow_[1] follow those of flow_[0]
+  float* columns_;
+  float* rest_;
+};
+
+// ------------------------------------------------------------------------- blending
+
+// e to the power x to 2e-7, for x that is no NaN; vectorised where a call of expf is not.
+inline float exp_of(float x) {
+  x = x > -87.0f ? x : -87.0f;
+  x = x < 87.0f ? x : 87.0f;
+  const float scaled = x * 1.44269504f;
+  const int32_t whole = static_cast<int32_t>(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  const float n = static_cast<float>(whole);
+  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float y = 1.9875691500e-4f;
+  y = y * r + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * r * r + r + 1.0f;
+  const int32_t bits = (whole + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof power);
+  return y * power;
+}
+
+inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+template <typename T>
+class BlendRows {
+ public:
+  static int64_t scratch(const FrameBlend& p) {
+    return FlowRows<T>::scratch(p.motion, 1) + 6 * p.motion.width + 2 * p.motion.width;
+  }
+
+  BlendRows(const FrameBlend& p, float* memory)
+      : p_(p), flow_rows_(p.motion, 1, true, memory) {
+    const int64_t width = p.motion.width;
+    flow_ = memory + FlowRows<T>::scratch(p.motion, 1);
+    columns_ = flow_ + 5 * width;
+    apart_ = columns_ + width;
+    missed_ = apart_ + width;
+    for (int64_t i = 0; i < width; ++i) columns_[i] = static_cast<float>(i);
+  }
+
+  // The rows of one cell's height.
+  void write(int64_t batch, int64_t cell_row) {
+    const int64_t first = cell_row * kCell;
+    const int64_t last = first + kCell < p_.motion.height ? first + kCell : p_.motion.height;
+    for (int64_t y = first; y < last; ++y) write_row(batch, y);
+  }
+
+ private:
+  void write_row(int64_t batch, int64_t y) {
+    using Lanes = Vector<float, 4>;
+    const int64_t width = p_.motion.width, height = p_.motion.height;
+    flow_rows_.read(batch, y, flow_);
+    Places places[2];
+    float share[kTile];
+    const View views[2] = {p_.frame0, p_.frame1};
+    const float* frames[2] = {at<float>(views[0], batch, 0, 0), at<float>(views[1], batch, 0, 0)};
+    float* out = const_cast<float*>(at<float>(p_.out, batch, y, 0));
+    for (int64_t x = 0; x < width; x += kTile) {
+      const int64_t n = width - x < kTile ? width - x : kTile;
+      const float* mask = flow_ + 4 * width + x;
+      for (int64_t i = 0; i < n; ++i) share[i] = sigmoid_of(mask[i]);
+      for (int64_t side = 0; side < 2; ++side) {
+        const float* u = flow_ + 2 * side * width + x;
+        find_places(n, columns_ + x, static_cast<float>(y), u, u + width, height, width,
+                    views[side], places[side]);
+      }
+      float* to = out + x;
+      for (int64_t i = 0; i < n; ++i) {
+        const Lanes a = sample<Lanes>(frames[0], views[0].x_stride, views[0].y_stride, places[0], i);
+        const Lanes b = sample<Lanes>(frames[1], views[1].x_stride, views[1].y_stride, places[1], i);
+        const Lanes apart = a - b;
+        const Lanes made = b + apart * share[i];
+        for (int64_t c = 0; c < 3; ++c) to[c * p_.out.channel_stride + i] = made[c];
+        if (p_.cells.data) missed_[x + i] = sum_of_sizes(apart);
+      }
+      if (p_.residual.data) add_residual(batch, y, x, n, to);
+    }
+    if (p_.cells.data) add_to_cells(batch, y, frames, views);
+  }
+
+  void add_residual(int64_t batch, int64_t y, int64_t x, int64_t n, float* to) {
+    const T* residual = at<T>(p_.residual, batch, y, x);
+    for (int64_t c = 0; c < 3; ++c) {
+      for (int64_t i = 0; i < n; ++i) {
+        float& value = to[c * p_.out.channel_stride + i];
+        const float made =
+            value + 2.0f * sigmoid_of(load(residual[i * p_.residual.x_stride + c])) - 1.0f;
+        value = made > 0.0f ? (made < 1.0f ? made : 1.0f) : 0.0f;
+      }
+    }
+  }
+
+  static float sum_of_sizes(const Vector<float, 4>& x) {
+    return (x[0] < 0 ? -x[0] : x[0]) + (x[1] < 0 ? -x[1] : x[1]) + (x[2] < 0 ? -x[2] : x[2]);
+  }
+
+  void add_to_cells(int64_t batch, int64_t y, const float* const* frames, const View* views) {
+    const int64_t width = p_.motion.width, cells = width / kCell;
+    float* mean = const_cast<float*>(at<float>(p_.cells, batch, y / kCell, 0));
+    float* largest = mean + p_.cells.channel_stride;
+    float* missed = largest + p_.cells.channel_stride;
+    const float* a = frames[0] + y * views[0].y_stride;
+    const float* b = frames[1] + y * views[1].y_stride;
+    // Of every second row the sums stay for the next, which makes squares of 2 by 2 of them.
+    const bool upper = y % 2 == 0;
+    constexpr float kMean = 1.0f / (3 * kCell * kCell), kSquare = 1.0f / (3 * 4);
+    for (int64_t i = 0; i < cells; ++i) {
+      float sum = 0.0f, missed_sum = 0.0f, most = y % kCell < 2 ? 0.0f : largest[i];
+      for (int64_t j = i * kCell; j < (i + 1) * kCell; j += 2) {
+        using Lanes = Vector<float, 4>;
+        float pair = 0.0f;
+        for (int64_t k = j; k < j + 2; ++k) {
+          pair += sum_of_sizes(load_lanes<Lanes>(a + k * views[0].x_stride) -
+                               load_lanes<Lanes>(b + k * views[1].x_stride));
+        }
+        sum += pair;
+        missed_sum += missed_[j] + missed_[j + 1];
+        const float square = upper ? 0.0f : (apart_[j / 2] + pair) * kSquare;
+        if (upper) apart_[j / 2] = pair;
+        most = square > most ? square : most;
+      }
+      const bool top = y % kCell == 0;
+      mean[i] = (top ? 0.0f : mean[i]) + sum * kMean;
+      missed[i] = (top ? 0.0f : missed[i]) + missed_sum * kMean;
+      largest[i] = most;
+    }
+  }
+
+  const FrameBlend& p_;
+  FlowRows<T> flow_rows_;
+  float* flow_;
+  float* columns_;
+  float* apart_;
+  float* missed_;
+};
+
+// ------------------------------------------------------------------------- dispatch
+
+template <template <typename> class Rows, typename Problem>
+inline void write_rows(DType dtype, const Problem& problem, int64_t rows, int64_t begin,
+                       int64_t end, float* memory) {
+  if (dtype == DType::bfloat16) {
+    Rows<BFloat16> work(problem, memory);
+    for (int64_t i = begin; i < end; ++i) work.write(i / rows, i % rows);
+  } else {
+    Rows<float> work(problem, memory);
+    for (int64_t i = begin; i < end; ++i) work.write(i / rows, i % rows);
+  }
+}
+
+int64_t block_input_scratch(const BlockInput& p) { return BlockInputRows<float>::scratch(p); }
+
+void block_input(DType dtype, const BlockInput& p, int64_t begin, int64_t end, float* memory) {
+  write_rows<BlockInputRows>(dtype, p, p.motion.height / p.scale, begin, end, memory);
+}
+
+int64_t frame_blend_scratch(const FrameBlend& p) { return BlendRows<float>::scratch(p); }
+
+void frame_blend(DType dtype, const FrameBlend& p, int64_t begin, int64_t end, float* memory) {
+  write_rows<BlendRows>(dtype, p, (p.motion.height + kCell - 1) / kCell, begin, end, memory);
+}
+
+}  // namespace
+}  // namespace vfi

@@ -1,0 +1,222 @@
+// The smaller kernels of inference: what goes from pixel to pixel in channels-last tensors.
+// Included by kernels_impl.h, after motion_impl.h.
+#pragma once
+
+namespace vfi {
+namespace {
+
+template <typename T>
+inline void copy_channels(int64_t n, const T* from, T* to) {
+  std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+}
+
+template <typename T>
+inline void activate_channels(int64_t n, const T* in, const T* before, const T* after,
+                              const float* slopes, T* out) {
+  constexpr int kCount = 16;
+  using Lanes = Vector<float, kCount>;
+  int64_t c = 0;
+  for (; c + kCount <= n; c += kCount) {
+    Lanes x = load_lanes<Lanes>(in + c);
+    if (before) x += load_lanes<Lanes>(before + c);
+    x = x > 0.0f ? x : x * load_lanes<Lanes>(slopes + c);
+    if (after) x += load_lanes<Lanes>(after + c);
+    store_lanes<Lanes>(out + c, x);
+  }
+  for (; c < n; ++c) {
+    float x = load(in[c]);
+    if (before) x += load(before[c]);
+    x = x > 0.0f ? x : x * slopes[c];
+    if (after) x += load(after[c]);
+    store(out + c, x);
+  }
+}
+
+template <typename T>
+void activate_as(const Activation& p, int64_t begin, int64_t end) {
+  const int64_t first = begin * p.channels;
+  const T* in = static_cast<const T*>(p.in) + first;
+  const T* before = p.before ? static_cast<const T*>(p.before) + first : nullptr;
+  const T* after = p.after ? static_cast<const T*>(p.after) + first : nullptr;
+  T* out = static_cast<T*>(p.out) + first;
+  for (int64_t i = begin; i < end; ++i) {
+    activate_channels(p.channels, in, before, after, p.slopes, out);
+    in += p.channels;
+    out += p.channels;
+    if (before) before += p.channels;
+    if (after) after += p.channels;
+  }
+}
+
+template <typename T>
+void untile_as(const Untile& p, int64_t begin, int64_t end) {
+  const int64_t half = p.side / 2;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / p.height, y = row % p.height;
+    const int64_t within_y = (y + half) % p.side * p.side;
+    const T* tiles = at<T>(p.tiles, batch, (y + half) / p.side, 0);
+    T* out = const_cast<T*>(at<T>(p.out, batch, y, 0));
+    for (int64_t x = 0; x < p.width; ++x) {
+      const int64_t point = within_y + (x + half) % p.side;
+      const T* from = tiles + (x + half) / p.side * p.tiles.x_stride + point * p.channels;
+      T* to = out + x * p.out.x_stride;
+      activate_channels(p.channels, from, static_cast<const T*>(nullptr),
+                        static_cast<const T*>(nullptr), p.slopes, to);
+      if (p.skip_channels > 0) {
+        copy_channels(p.skip_channels, at<T>(p.skip, batch, y, x), to + p.channels);
+      }
+    }
+  }
+}
+
+template <typename T>
+void pack_as(const Pack& p, int64_t begin, int64_t end) {
+  const int64_t half = p.side / 2, n = p.features.channels;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / p.height, y = row % p.height;
+    const float* from = at<float>(p.picture, batch, y, 0);
+    T* to = const_cast<T*>(at<T>(p.out, batch, y, 0));
+    const int64_t within_y = (y + half) % p.side * p.side;
+    const T* tiles =
+        n > 0 ? at<T>(p.features.tiles, batch, (y + half) / p.side, 0) : nullptr;
+    for (int64_t x = 0; x < p.width; ++x, to += p.channels) {
+      for (int64_t c = 0; c < 3; ++c) {
+        store(to + c, from[c * p.picture.channel_stride + x * p.picture.x_stride]);
+      }
+      if (n > 0) {
+        const int64_t point = within_y + (x + half) % p.side;
+        copy_channels(n, tiles + (x + half) / p.side * p.features.tiles.x_stride + point * n,
+                      to + 3);
+      }
+      for (int64_t c = 3 + n; c < p.channels; ++c) store(to + c, 0.0f);
+    }
+  }
+}
+
+template <typename T>
+void warp_concat_as(const WarpConcat& p, int64_t begin, int64_t end) {
+  Places places;
+  float columns[kTile];
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / p.height, y = row % p.height;
+    for (int64_t x = 0; x < p.width; x += kTile) {
+      const int64_t n = p.width - x < kTile ? p.width - x : kTile;
+      T* out = const_cast<T*>(at<T>(p.out, batch, y, x));
+      for (int64_t i = 0; i < n; ++i) {
+        columns[i] = static_cast<float>(x + i);
+        copy_channels(p.first_channels, at<T>(p.first, batch, y, x + i),
+                      out + i * p.out.x_stride);
+      }
+      for (int64_t side = 0; side < 2; ++side) {
+        const View& view = side == 0 ? p.features0 : p.features1;
+        const float* u = at<float>(p.flow, batch, y, x) + 2 * side * p.flow.channel_stride;
+        find_places(n, columns, static_cast<float>(y), u, u + p.flow.channel_stride, p.height,
+                    p.width, view, places);
+        sample_side(p.channels, n, 1, at<T>(view, batch, 0, 0), view, &places,
+                    out + p.first_channels + side * p.channels, p.out.x_stride);
+      }
+    }
+  }
+}
+
+// The rows of reduced flow: the mean over the lattice of the reduction.
+template <typename T>
+class ReducedFlowRows {
+ public:
+  static int64_t scratch(const ReducedFlow& p) {
+    return FlowRows<T>::scratch(p.motion, p.scale) + 16 * (p.motion.width / p.scale);
+  }
+
+  ReducedFlowRows(const ReducedFlow& p, float* memory)
+      : p_(p), per_(p.scale == 1 ? 1 : 2), flow_rows_(p.motion, p.scale, false, memory),
+        flow_(memory + FlowRows<T>::scratch(p.motion, p.scale)) {}
+
+  void write(int64_t batch, int64_t y) {
+    const int64_t columns = flow_rows_.columns(), width = p_.motion.width / p_.scale;
+    for (int64_t q = 0; q < per_; ++q) {
+      flow_rows_.read(batch, per_ * y + q, flow_ + q * 4 * columns);
+    }
+    const float gain = 1.0f / static_cast<float>(p_.scale * per_ * per_);
+    for (int64_t c = 0; c < 4; ++c) {
+      const float* from = flow_ + c * columns;
+      float* to = const_cast<float*>(at<float>(p_.out, batch, y, 0)) + c * p_.out.channel_stride;
+      for (int64_t x = 0; x < width; ++x) {
+        float sum = from[per_ * x];
+        if (per_ == 2) {
+          sum += from[2 * x + 1] + from[4 * columns + 2 * x] + from[4 * columns + 2 * x + 1];
+        }
+        to[x] = sum * gain;
+      }
+    }
+  }
+
+ private:
+  const ReducedFlow& p_;
+  int64_t per_;
+  FlowRows<T> flow_rows_;
+  float* flow_;
+};
+
+// -------------------------------------------------------------------------- dispatch
+
+int64_t reduced_flow_scratch(const ReducedFlow& p) { return ReducedFlowRows<float>::scratch(p); }
+
+void reduced_flow(DType dtype, const ReducedFlow& p, int64_t begin, int64_t end, float* memory) {
+  write_rows<ReducedFlowRows>(dtype, p, p.motion.height / p.scale, begin, end, memory);
+}
+
+int64_t fade_scratch(const Fade& p) {
+  return Enlarger<float>::scratch(p.share, p.share.steps[0], 1, p.share.width) + p.share.width;
+}
+
+void fade(const Fade& p, int64_t begin, int64_t end, float* memory) {
+  const Motion& share = p.share;
+  Enlarger<float> rows(share, share.steps[0], 0, 1, lattice_shares(share.steps[0].scale, 1),
+                       memory);
+  float* shares = memory + Enlarger<float>::scratch(share, share.steps[0], 1, share.width);
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t batch = row / share.height, y = row % share.height;
+    rows.add(batch, grid_place(static_cast<float>(y) + 0.5f, share.steps[0].scale), 0, 1, 1.0f,
+             true, shares);
+    const float* time = at<float>(p.time, batch, y, 0);
+    for (int64_t c = 0; c < 3; ++c) {
+      const float* a = at<float>(p.frame0, batch, y, 0) + c * p.frame0.channel_stride;
+      const float* b = at<float>(p.frame1, batch, y, 0) + c * p.frame1.channel_stride;
+      float* VFI_RESTRICT made =
+          const_cast<float*>(at<float>(p.made, batch, y, 0)) + c * p.made.channel_stride;
+      if (p.time.x_stride == 0) {
+        const float t = time[0];
+        for (int64_t x = 0; x < share.width; ++x) {
+          made[x] += shares[x] * (a[x] + t * (b[x] - a[x]) - made[x]);
+        }
+      } else {
+        for (int64_t x = 0; x < share.width; ++x) {
+          made[x] += shares[x] * (a[x] + time[x] * (b[x] - a[x]) - made[x]);
+        }
+      }
+    }
+  }
+}
+
+void pack(DType dtype, const Pack& p, int64_t begin, int64_t end) {
+  if (dtype == DType::bfloat16) return pack_as<BFloat16>(p, begin, end);
+  pack_as<float>(p, begin, end);
+}
+
+void activate(DType dtype, const Activation& p, int64_t begin, int64_t end) {
+  if (dtype == DType::bfloat16) return activate_as<BFloat16>(p, begin, end);
+  activate_as<float>(p, begin, end);
+}
+
+void untile(DType dtype, const Untile& p, int64_t begin, int64_t end) {
+  if (dtype == DType::bfloat16) return untile_as<BFloat16>(p, begin, end);
+  untile_as<float>(p, begin, end);
+}
+
+void warp_concat(DType dtype, const WarpConcat& p, int64_t begin, int64_t end) {
+  if (dtype == DType::bfloat16) return warp_concat_as<BFloat16>(p, begin, end);
+  warp_concat_as<float>(p, begin, end);
+}
+
+}  // namespace
+}  // namespace vfi
