@@ -14,6 +14,7 @@ from tests import setkit
 from tests.browser import Browser
 from tests.media import write_clip
 from tests.test_report import structure
+from vfi_cli.__main__ import main
 from vfi_cli.api import ModelOptions
 from vfi_cli.datasets import benchmarks
 from vfi_cli.evaluate.clip import evaluate_clip
@@ -123,6 +124,15 @@ def test_an_evaluation_without_scores_of_frames_has_a_page(tmp_path: Path) -> No
     html = page(result, gallery).html()
     assert "flicker" in text(html)
     assert '<figure class="slider"' not in html
+
+
+def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, report = write_clip(tmp_path / "in.mkv", frames=12), tmp_path / "r.html"
+    command = ["eval", "clip", str(source), "-m", "blend", "-q", "--report", str(report)]
+    assert main(command) == 0
+    assert "Models on in.mkv" in text(report.read_text())
+    assert main(command) == 5
+    assert "exists already" in capsys.readouterr().err
 
 
 def test_the_pages_work_in_a_browser(

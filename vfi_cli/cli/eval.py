@@ -18,6 +18,7 @@ from vfi_cli.datasets.benchmarks import BENCHMARKS, Benchmark
 
 if TYPE_CHECKING:
     from vfi_cli.api import ModelOptions
+    from vfi_cli.evaluate.gallery import Gallery
     from vfi_cli.evaluate.results import ClipResult, ModelScores, SetResult
 
 EXAMPLES = """\
@@ -135,6 +136,14 @@ Csv = Annotated[
         show_default=False,
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.html",
+        help="Also write a page to look at: the table, every frame's score, the worst frames.",
+        show_default=False,
+    ),
+]
 Factor = Annotated[
     Literal["2", "4"],
     typer.Option(
@@ -185,6 +194,7 @@ def clip(
     tta: opt.Tta = (),
     ensemble: opt.Ensemble = False,
     csv: Csv = None,
+    report: Report = None,
     overwrite: opt.Overwrite = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -198,6 +208,7 @@ def clip(
     from vfi_cli.evaluate.clip import ClipPart, evaluate_clip
 
     check_csv(csv, overwrite=overwrite)
+    gallery = gallery_for(report, metrics, overwrite=overwrite)
     names = list(dict.fromkeys([*(model or ["default"]), *BASELINES]))
     shared = _shared(architecture, device, dtype, scale, tta, ensemble)
     console = messages.console(stderr=json, quiet=quiet)
@@ -208,9 +219,11 @@ def clip(
             factor=int(factor),
             part=ClipPart(start or Fraction(0), duration, frames),
             metrics=metrics,
+            gallery=gallery,
             on_frame=on_frame,
         )
     write_csv(csv, result.models, result.metrics)
+    write_report(report, result, gallery, overwrite=overwrite)
     show_clip(console, result)
     if json:
         print_result(result)
@@ -234,6 +247,7 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
         tta: opt.Tta = (),
         ensemble: opt.Ensemble = False,
         csv: Csv = None,
+        report: Report = None,
         overwrite: opt.Overwrite = False,
         json: opt.Json = False,
         quiet: opt.Quiet = False,
@@ -242,6 +256,7 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
         from vfi_cli.evaluate.sets import evaluate_set
 
         check_csv(csv, overwrite=overwrite)
+        gallery = gallery_for(report, metrics or benchmark.metrics, overwrite=overwrite)
         names = list(dict.fromkeys(model or ["default"]))
         shared = _shared(architecture, device, dtype, scale, tta, ensemble)
         console = messages.console(stderr=json, quiet=quiet)
@@ -253,9 +268,11 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
                 metrics=metrics,
                 limit=limit,
                 allow_missing=allow_missing,
+                gallery=gallery,
                 on_frame=on_frame,
             )
         write_csv(csv, result.models, result.metrics)
+        write_report(report, result, gallery, overwrite=overwrite)
         show_set(console, result)
         if json:
             print_result(result)
@@ -336,6 +353,28 @@ def write_csv(path: Path | None, models: Sequence[ModelScores], metrics: Sequenc
             csv.writer(file).writerows(table(models, metrics))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def gallery_for(report: Path | None, metrics: Sequence[str], *, overwrite: bool) -> Gallery | None:
+    """What collects pictures for the report, where one is asked for and can be written."""
+    from vfi_cli.evaluate.gallery import Gallery
+    from vfi_cli.report import check_report
+
+    if report is None:
+        return None
+    check_report(report, overwrite=overwrite)
+    return Gallery(metrics)
+
+
+def write_report(
+    report: Path | None, result: SetResult | ClipResult, gallery: Gallery | None, *, overwrite: bool
+) -> None:
+    """The result as a page."""
+    from vfi_cli.cli.report import command_line
+    from vfi_cli.evaluate.page import page
+
+    if report is not None and gallery is not None:
+        page(result, gallery, command_line()).write(report, overwrite=overwrite)
 
 
 def print_result(result: SetResult | ClipResult) -> None:

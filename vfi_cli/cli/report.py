@@ -78,7 +78,7 @@ class Reports:
                     result,
                     interpolator(),
                     self._times,
-                    command=shlex.join(["vfi", *sys.argv[1:]]),
+                    command=command_line(),
                     overwrite=self._overwrite,
                     on_frame=lambda done, of: progress.update(done * total // of),
                 )
@@ -88,3 +88,8 @@ class Reports:
             ) from None
         self._console.print(f"✓ {path.name}  {messages.spoken(time.monotonic() - began)}")
         return path
+
+
+def command_line() -> str:
+    """What was typed, as it can be typed again."""
+    return shlex.join(["vfi", *sys.argv[1:]])
