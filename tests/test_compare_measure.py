@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tests.browser import Browser
+from tests.comparekit import noise_clip
 from tests.media import write_clip
-from tests.test_compare_video import noise_clip
 from vfi_cli.__main__ import main
 from vfi_cli.compare.inputs import Alignment, Input, align
 from vfi_cli.compare.measure import (

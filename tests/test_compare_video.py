@@ -1,100 +1,23 @@
-"""``vfi compare -o VIDEO``: which frame of each video is seen when, and where exactly."""
+"""``vfi compare -o VIDEO``: where each video is seen exactly, and how a run ends."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
-from tests.media import add_tone, read_number, write_clip
+from tests.comparekit import FFV1, compare, equal, noise_clip, part, planes_of
+from tests.media import write_clip
 from vfi_cli.__main__ import main
+from vfi_cli.compare.labels import default_labels
 from vfi_cli.compare.video import ComparisonOptions, plan_comparison, render_comparison
 from vfi_cli.errors import UsageError
-from vfi_cli.frame import Frame, Samples
-from vfi_cli.io.decode import FrameReader, SourceInfo, probe
+from vfi_cli.frame import Samples
+from vfi_cli.io.decode import probe
 from vfi_cli.io.encode import EncoderOptions
-from vfi_cli.io.formats import pack, pixel_format
-
-FFV1 = ("--codec", "ffv1", "--quiet")
-
-
-def noise_clip(
-    path: Path,
-    *,
-    seed: int,
-    frames: int = 4,
-    size: tuple[int, int] = (64, 48),
-    pix_fmt: str = "yuv420p",
-    rate: Fraction | int = 25,
-    flat: Sequence[int] | None = None,
-    tone: bool = False,
-    color: dict[str, int] | None = None,
-) -> Path:
-    """A lossless clip of noise, or of one value a component; each frame unlike the others."""
-    width, height = size
-    random = np.random.default_rng(seed)
-    rate = Fraction(rate)
-    form = pixel_format(pix_fmt)
-    assert form is not None
-    layout = form.layout
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=rate, width=width, height=height)
-        stream.pix_fmt = pix_fmt
-        for name, value in (color or {}).items():
-            setattr(stream.codec_context, name, value)
-        if tone:
-            add_tone(out, frames / rate)
-        for number in range(frames):
-            planes = []
-            for plane in range(layout.components):
-                shape = layout.plane_shape(plane, width, height)
-                values = random.integers(16, layout.peak - 16, shape)
-                if flat is not None:
-                    values = np.full(shape, flat[plane])
-                planes.append(values.astype(layout.dtype))
-            frame = pack(tuple(planes), pix_fmt, width, height)
-            frame.pts, frame.time_base = number, 1 / rate
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
-
-
-def frames_of(path: Path) -> tuple[SourceInfo, list[Frame]]:
-    info = probe(path)
-    with FrameReader(info) as reader:
-        frames = list(reader)
-        assert reader.broken is None
-    return info, frames
-
-
-def planes_of(path: Path) -> list[tuple[Samples, ...]]:
-    return [frame.planes for frame in frames_of(path)[1]]
-
-
-def compare(output: Path, *arguments: str | Path) -> list[tuple[Samples, ...]]:
-    """Run the command without labels and return the pictures that it made."""
-    code = main(["compare", *map(str, arguments), "-o", str(output), "--no-labels", *FFV1])
-    assert code == 0
-    return planes_of(output)
-
-
-def equal(first: Sequence[Samples], second: Sequence[Samples]) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def part(planes: Sequence[Samples], x: int, y: int, width: int, height: int) -> list[Samples]:
-    """A rectangle of a picture, in luma samples, of all of its planes."""
-    tall, wide = planes[0].shape
-    cut = []
-    for plane in planes:
-        down, across = tall // plane.shape[0], wide // plane.shape[1]
-        cut.append(plane[y // down : (y + height) // down, x // across : (x + width) // across])
-    return cut
 
 
 @pytest.fixture
@@ -211,205 +134,6 @@ def test_odd_sizes_become_even(tmp_path: Path, pix_fmt: str) -> None:
             assert np.array_equal(tile[:, columns - 1], tile[:, source.shape[1] - 1])
 
 
-# time
-
-
-def numbers(made: Sequence[Sequence[Samples]], x: int) -> list[int]:
-    """What the tile at luma column ``x`` shows, of clips 64 pixels wide."""
-    return [read_number(planes[0][:, x : x + 64]) for planes in made]
-
-
-def test_rates_are_matched_by_exact_time(tmp_path: Path) -> None:
-    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=10, rate=25)
-    fast = write_clip(tmp_path / "60.mkv", codec="ffv1", frames=24, rate=60)
-    made = compare(tmp_path / "side.mkv", slow, fast)
-    assert frames_of(tmp_path / "side.mkv")[0].constant_rate == 60
-    assert numbers(made, 0) == [k * 25 // 60 for k in range(24)]
-    assert numbers(made, 64) == list(range(24))
-
-
-def test_ntsc_against_film_is_exact_over_a_long_time(tmp_path: Path) -> None:
-    """23.976 against 60: floats would show the neighbour at times that coincide."""
-    film = write_clip(
-        tmp_path / "f.mp4", codec="libx264", frames=240, rate=Fraction(24000, 1001), size=(64, 16)
-    )
-    video = write_clip(
-        tmp_path / "v.mp4", codec="libx264", frames=250, rate=Fraction(60000, 1001), size=(64, 16)
-    )
-    made = compare(tmp_path / "side.mkv", film, video)
-    assert len(made) == 250
-    assert numbers(made, 0) == [k * 2 // 5 for k in range(250)]
-
-
-def test_a_rate_can_be_chosen(tmp_path: Path) -> None:
-    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=10, rate=25)
-    fast = write_clip(tmp_path / "60.mkv", codec="ffv1", frames=24, rate=60)
-    made = compare(tmp_path / "side.mkv", slow, fast, "--fps", "10")
-    assert numbers(made, 0) == [0, 2, 5, 7]
-    assert numbers(made, 64) == [0, 6, 12, 18]
-
-
-def test_variable_rates_show_what_is_on_screen(tmp_path: Path) -> None:
-    stamps = [0, 40, 50, 200, 210, 330]  # milliseconds
-    variable = write_clip(
-        tmp_path / "v.mkv", codec="ffv1", pts=stamps, time_base=Fraction(1, 1000), rate=25
-    )
-    steady = write_clip(tmp_path / "s.mkv", codec="ffv1", frames=17, rate=50)
-    made = compare(tmp_path / "side.mkv", steady, variable, "--fps", "50")
-    expected = [max(n for n, at in enumerate(stamps) if at <= 20 * k) for k in range(len(made))]
-    assert len(made) >= 16
-    assert numbers(made, 64) == expected
-
-
-def test_clocks_count_from_the_first_frame(tmp_path: Path) -> None:
-    plain = write_clip(tmp_path / "a.mkv", codec="ffv1", frames=5)
-    late = write_clip(
-        tmp_path / "b.mp4", pts=range(25, 30), time_base=Fraction(1, 25), options={"bf": "0"}
-    )
-    assert probe(late).start >= 1
-    made = compare(tmp_path / "side.mkv", plain, late)
-    assert numbers(made, 0) == numbers(made, 64) == [0, 1, 2, 3, 4]
-
-
-def test_a_part(tmp_path: Path) -> None:
-    slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=50, rate=25)
-    fast = write_clip(tmp_path / "50.mkv", codec="ffv1", frames=100, rate=50)
-    arguments = ("--start", "0.5", "--duration", "0.1")
-    made = compare(tmp_path / "side.mkv", slow, fast, *arguments)
-    assert numbers(made, 0) == [12, 13, 13, 14, 14]
-    assert numbers(made, 64) == [25, 26, 27, 28, 29]
-
-
-def test_it_ends_with_the_shortest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    short = write_clip(tmp_path / "short.mkv", codec="ffv1", frames=5)
-    long = write_clip(tmp_path / "long.mkv", codec="ffv1", frames=30)
-    output = tmp_path / "out.mkv"
-    assert main(["compare", str(long), str(short), "-o", str(output), "--codec", "ffv1"]) == 0
-    assert len(planes_of(output)) == 5
-    assert "long.mkv is 0:01.00 longer; the comparison ends with the shortest" in (
-        capsys.readouterr().err
-    )
-
-
-# slowed down, and the sound
-
-
-def packets(path: Path, kind: str) -> list[bytes]:
-    with av.open(str(path)) as container:
-        stream = next(s for s in container.streams if s.type == kind)
-        return [bytes(packet) for packet in container.demux(stream) if packet.size]
-
-
-def test_the_sound_is_the_first_ones(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    compare(tmp_path / "side.mkv", *pair)
-    assert packets(tmp_path / "side.mkv", "audio") == packets(pair[0], "audio")
-    compare(tmp_path / "other.mkv", *pair[::-1])
-    with av.open(str(tmp_path / "other.mkv")) as container:
-        assert [stream.type for stream in container.streams] == ["video"]
-
-
-def test_slowed_down_it_has_the_same_frames_at_a_lower_rate(
-    pair: tuple[Path, Path], tmp_path: Path
-) -> None:
-    plain = compare(tmp_path / "plain.mkv", *pair)
-    slow = compare(tmp_path / "slow.mkv", *pair, "--slow", "2.5")
-    assert all(equal(a, b) for a, b in zip(plain, slow, strict=True))
-    assert frames_of(tmp_path / "slow.mkv")[0].constant_rate == 10
-    with av.open(str(tmp_path / "slow.mkv")) as container:
-        assert [stream.type for stream in container.streams] == ["video"]
-
-
-# pictures that are unlike
-
-
-def test_turned_pictures_are_shown_upright(tmp_path: Path) -> None:
-    upright = noise_clip(tmp_path / "a.mkv", seed=1, size=(48, 64), pix_fmt="gbrp10le")
-    phone = write_clip(
-        tmp_path / "phone.mkv", codec="ffv1", pix_fmt="gbrp10le", rotation=90, frames=4
-    )
-    assert probe(phone).rotation == 90
-    made = compare(tmp_path / "side.mkv", upright, phone)
-    turned = [tuple(np.rot90(plane, -1) for plane in planes) for planes in planes_of(phone)]
-    assert equal(part(made[1], 48, 0, 48, 64), turned[1])
-    first = compare(tmp_path / "first.mkv", phone, upright)
-    info = probe(tmp_path / "first.mkv")
-    assert (info.width, info.height, info.rotation) == (96, 64, 0)
-    assert equal(part(first[1], 0, 0, 48, 64), turned[1])
-
-
-def test_other_sizes_are_scaled_to_the_firsts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = noise_clip(tmp_path / "a.mkv", seed=1, flat=(90, 100, 150))
-    large = noise_clip(tmp_path / "b.mkv", seed=1, flat=(90, 100, 150), size=(100, 30))
-    output = tmp_path / "out.mkv"
-    assert main(["compare", str(small), str(large), "-o", str(output), "--codec", "ffv1",
-                 "--no-labels"]) == 0  # fmt: skip
-    whole = planes_of(output)[0]
-    assert whole[0].shape == (48, 128)
-    assert [set(plane.flat) for plane in whole] == [{90}, {100}, {150}]
-    said = capsys.readouterr().err
-    assert "b.mkv is scaled from 100×30 to 64×48, and out of shape" in said
-
-
-def test_the_pixel_shape_is_kept(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", aspect=Fraction(16, 11))
-    turned = write_clip(tmp_path / "t.mp4", aspect=Fraction(16, 11), rotation=90)
-    compare(tmp_path / "side.mkv", clip, clip)
-    assert probe(tmp_path / "side.mkv").sample_aspect_ratio == Fraction(16, 11)
-    compare(tmp_path / "turned.mkv", turned, turned)
-    assert probe(tmp_path / "turned.mkv").sample_aspect_ratio == Fraction(11, 16)
-
-
-def test_the_first_ones_depth_is_kept(tmp_path: Path) -> None:
-    deep = noise_clip(tmp_path / "a.mkv", seed=1, pix_fmt="yuv420p10le")
-    flat = noise_clip(tmp_path / "b.mkv", seed=2, pix_fmt="yuv420p")
-    whole = compare(tmp_path / "side.mkv", deep, flat)[2]
-    assert probe(tmp_path / "side.mkv").pix_fmt == "yuv420p10le"
-    assert equal(part(whole, 0, 0, 64, 48), planes_of(deep)[2])
-    assert equal(
-        part(whole, 64, 0, 64, 48), [plane * 4 for plane in map(_wide, planes_of(flat)[2])]
-    )
-
-
-def _wide(plane: Samples) -> np.ndarray:
-    return plane.astype(np.uint16)
-
-
-def test_other_matrices_and_ranges_mean_the_same_colour(tmp_path: Path) -> None:
-    """A grey and a red, stored as BT.709 in full range, come out in the first one's coding."""
-    first = noise_clip(
-        tmp_path / "a.mkv", seed=1, flat=(81, 90, 240), pix_fmt="yuv444p", color={"colorspace": 6}
-    )
-    second = noise_clip(
-        tmp_path / "b.mkv",
-        seed=1,
-        flat=(54, 99, 255),  # red in BT.709, full range
-        pix_fmt="yuv444p",
-        color={"colorspace": 1, "color_range": 2},
-    )
-    assert probe(second).color.full_range
-    whole = compare(tmp_path / "side.mkv", first, second)[0]
-    for plane, value in zip(whole, (81, 90, 240), strict=True):
-        assert set(plane[:, :64].flat) == {value}
-        assert np.abs(plane[:, 64:].astype(int) - value).max() <= 1
-
-
-def test_a_tall_stack_keeps_the_matrix_that_was_meant(tmp_path: Path) -> None:
-    """Players guess BT.601 below 720 lines and BT.709 above: three of 300 lines would shift."""
-    clip = noise_clip(tmp_path / "a.mkv", seed=1, size=(16, 300), frames=1)
-    assert probe(clip).color.matrix == 2
-    compare(tmp_path / "stack.mkv", clip, clip, clip, "--mode", "stack")
-    assert probe(tmp_path / "stack.mkv").color.matrix == 6
-
-
-def test_transparency_is_left_out(tmp_path: Path) -> None:
-    clip = noise_clip(tmp_path / "a.mkv", seed=1, pix_fmt="yuva420p")
-    whole = compare(tmp_path / "side.mkv", clip, clip)[0]
-    assert probe(tmp_path / "side.mkv").pix_fmt == "yuv420p"
-    assert equal(part(whole, 64, 0, 64, 48), planes_of(clip)[0][:3])
-
-
 # labels
 
 
@@ -462,8 +186,6 @@ def test_any_name_can_be_a_label(tmp_path: Path, name: str) -> None:
 
 
 def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    from vfi_cli.compare.labels import default_labels
-
     assert default_labels(["x/a.mp4", "y/b.mp4"]) == ("a.mp4", "b.mp4")
     assert default_labels(["x/a.mp4", "y/a.mp4"]) == ("x/a.mp4", "y/a.mp4")
     assert default_labels(["a.mp4", "y/a.mp4"]) == ("a.mp4", "y/a.mp4")
