@@ -58,18 +58,25 @@ def offered(*scores: FrameScore, metrics: tuple[str, ...] = ("ssim", "psnr")) ->
 
 
 def test_the_worst_frames_are_kept_one_an_item() -> None:
-    values = [30.0, 20.0, 40.0, 25.0, 35.0, 10.0, 50.0]
+    values = [30.0, 20.0, 40.0, 25.0, 35.0, 10.0, 50.0, 15.0, 45.0]
     gallery = offered(*(score(str(n), value) for n, value in enumerate(values)))
-    kept = [one.score.values["psnr"] for one in gallery.worst("m")]
-    assert kept == sorted(values)[:KEPT]
+    assert [one.score.values["psnr"] for one in gallery.worst()] == sorted(values)[:KEPT]
     quarter = score("5", 5.0, Fraction(1, 4))
     gallery = offered(score("5", 10.0), quarter, score("5", 7.0), score("6", 9.0))
-    assert [one.score for one in gallery.worst("m")] == [quarter, score("6", 9.0)]
-    assert gallery.worst("another") == []
+    assert [one.score for one in gallery.worst()] == [quarter, score("6", 9.0)]
+
+
+def test_other_models_show_the_same_frames() -> None:
+    gallery = offered(score("5", 10.0), score("6", 9.0))
+    white = np.full((8, 8, 3), 255, np.uint8)
+    gallery.offer("other", score("6", 1.0), white, white, (white, white))
+    gallery.offer("other", score("7", 1.0), white, white, (white, white))
+    assert [sorted(one.made) for one in gallery.worst()] == [["m", "other"], ["m"]]
+    assert gallery.worst()[0].made["other"].uri != gallery.worst()[0].made["m"].uri
 
 
 def test_where_no_frame_is_judged_nothing_is_kept() -> None:
-    assert offered(score("1", 10.0), metrics=("flicker",)).worst("m") == []
+    assert offered(score("1", 10.0), metrics=("flicker",)).worst() == []
 
 
 def test_the_pictures_are_the_true_the_blended_and_the_made(
@@ -77,10 +84,10 @@ def test_the_pictures_are_the_true_the_blended_and_the_made(
 ) -> None:
     result, gallery = of_set
     worst = min(result.models[0].frames, key=lambda one: one.values["psnr"])
-    first, *_ = gallery.worst("blend")
+    first, *_ = gallery.worst()
     assert first.score == worst
-    assert first.made.uri == first.blend.uri  # the model is the blend itself, rounded alike
-    assert first.made.uri != first.true.uri
+    assert first.made["blend"].uri == first.blend.uri  # the model is the blend, rounded alike
+    assert len({first.made["blend"].uri, first.made["nearest"].uri, first.true.uri}) == 3
 
 
 def text(html: str) -> str:
@@ -96,7 +103,7 @@ def test_the_page_of_a_benchmark_has_its_figures(of_set: tuple[SetResult, Galler
     assert "published" in told
     assert "RIFE" in told
     assert "not to be set beside" not in told
-    assert html.count('<figure class="slider"') == 2 * KEPT
+    assert html.count('<figure class="slider"') == len(result.models[0].frames)
     assert re.search(r"<strong>[\d.]+</strong>", html), "the best stands out"
     missing = replace(result, items=3, wrong=("im2.png is missing",))
     told = text(page(missing, gallery).html())
@@ -108,7 +115,7 @@ def test_the_page_of_a_clip_has_its_figures(of_clip: tuple[ClipResult, Gallery])
     result, gallery = of_clip
     html = page(result, gallery).html()
     told = text(html)
-    assert "Models on <in> & out.mkv" in told
+    assert "blend, nearest on <in> & out.mkv" in told
     assert result.recommendation in told
     assert "0:00" in told  # the axis of time
     for scores in result.models:
@@ -130,7 +137,7 @@ def test_the_command_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture
     source, report = write_clip(tmp_path / "in.mkv", frames=12), tmp_path / "r.html"
     command = ["eval", "clip", str(source), "-m", "blend", "-q", "--report", str(report)]
     assert main(command) == 0
-    assert "Models on in.mkv" in text(report.read_text())
+    assert " on in.mkv" in text(report.read_text())
     assert main(command) == 5
     assert "exists already" in capsys.readouterr().err
 

@@ -76,7 +76,7 @@ def _set(result: SetResult, gallery: Gallery) -> Page:
 
 def _clip(result: ClipResult, gallery: Gallery) -> Page:
     made = Page(
-        f"Models on {name_of(result.path)}",
+        f"{', '.join(one.model for one in result.models)} on {name_of(result.path)}",
         f"{result.width}×{result.height}, {format_rate(result.rate)} fps; "
         f"{number(result.rebuilt)} of {number(result.frames)} frames removed and rebuilt",
     )
@@ -84,10 +84,10 @@ def _clip(result: ClipResult, gallery: Gallery) -> Page:
     made.summary(
         [
             *_means(first.means, result.metrics),
-            (f"{first.model}: seconds a frame", number(first.seconds)),
+            ("seconds a frame", number(first.seconds)),
             ("frames rebuilt", result.rebuilt),
-            ("left out at cuts", result.at_cuts),
-            ("left out, still", result.still),
+            *([("left out at cuts", result.at_cuts)] if result.at_cuts else []),
+            *([("left out, as nothing moves", result.still)] if result.still else []),
         ]
     )
     made.notes([result.recommendation] if result.recommendation else [])
@@ -182,23 +182,20 @@ def _seconds(time: str) -> float:
 
 
 def _worst_frames(made: Page, models: Sequence[ModelScores], gallery: Gallery) -> None:
-    for scores in models:
-        worst = gallery.worst(scores.model)
-        if not worst or gallery.metric is None:
-            continue
-        measure = METRICS[gallery.metric]
-        made.section(
-            f"Where {scores.model} is furthest from the truth",
-            "Left of the line the true frame, right of it the rebuilt one.",
+    worst = gallery.worst()
+    if not worst or gallery.metric is None:
+        return
+    measure, first = METRICS[gallery.metric], models[0].model
+    made.section(
+        f"Where {first} is furthest from the truth",
+        "Left of the line the true frame, right of it the rebuilt one. The lists choose others.",
+    )
+    for one in worst:
+        value = measure.format(one.score.values[gallery.metric])
+        others = [(name, picture) for name, picture in one.made.items() if name != first]
+        blend = [] if "blend" in one.made else [("plain blend", one.blend)]
+        made.slider(
+            [("true frame", one.true), *blend, *others, (first, one.made[first])],
+            f"{' · '.join(dict.fromkeys([one.score.clip, one.score.item]))} · t = {one.score.t} · "
+            f"{measure.title}: {value}",
         )
-        for one in worst:
-            value = measure.format(one.score.values[gallery.metric])
-            where = " · ".join(dict.fromkeys([one.score.clip, one.score.item]))
-            made.slider(
-                [
-                    ("true frame", one.true),
-                    ("plain blend", one.blend),
-                    (scores.model, one.made),
-                ],
-                f"{where} · t = {one.score.t} · {measure.title}: {value}",
-            )
