@@ -21,7 +21,7 @@ from vfi_cli.frame import Frame
 from vfi_cli.io.feed import decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format, unpack
 from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream
-from vfi_cli.io.stated import chroma_location, color_of, side_data
+from vfi_cli.io.stated import chroma_location, color_of, side_data, uncarried
 
 #: Packets before the first picture that are tried before giving up.
 _PATIENCE = 500
@@ -166,8 +166,7 @@ class StreamReader:
         form = readable_format(picture.format.name)
         if form is None:
             raise InputError(f"{self._name}: pixel format {picture.format.name} cannot be read")
-        hdr, matrix, warnings = side_data(picture)
-        self.warnings += warnings
+        hdr, matrix = side_data(picture)
         rate = stream.average_rate or stream.base_rate or stream.codec_context.framerate
         rate = Fraction(rate) if rate else Fraction(25)
         first = picture.pts or 0
@@ -201,6 +200,7 @@ class StreamReader:
             interlaced=picture.interlaced_frame,
             hdr=hdr,
             display_matrix=matrix,
+            uncarried=uncarried([picture]),
             warnings=tuple(self.warnings),
         )
 

@@ -20,7 +20,7 @@ from vfi_cli.io.feed import STRICT_CODECS, decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format
 from vfi_cli.io.scan import PacketList, find_rate, one_duration, reorder_delay, scan_packets
 from vfi_cli.io.source import DEMUX_ERRORS, SourceInfo, open_input, picture_stream
-from vfi_cli.io.stated import chroma_location, color_of, side_data
+from vfi_cli.io.stated import chroma_location, color_of, side_data, uncarried
 from vfi_cli.timeline import format_time
 
 #: Frames that are decoded to see whether the decoder agrees with the packets.
@@ -351,8 +351,8 @@ def _describe(
         raise InputError(f"{name}: its pixel format {frame.format.name} cannot be read")
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio
-    hdr, matrix, more = side_data(frame)
-    warnings += more + timeline.warnings
+    hdr, matrix = side_data(frame)
+    warnings += timeline.warnings
     rate, constant = find_rate(
         timeline.pts,
         timeline.end,
@@ -392,6 +392,7 @@ def _describe(
         interlaced=any(shown.interlaced_frame for shown in sample),
         hdr=hdr,
         display_matrix=matrix,
+        uncarried=uncarried(sample),
         declared_end=_declared_end(container, stream, timeline, packets),
         warnings=tuple(warnings),
     )

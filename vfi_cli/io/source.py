@@ -69,6 +69,7 @@ class SourceInfo:
     interlaced: bool
     hdr: HdrInfo | None = None
     display_matrix: tuple[int, ...] | None = None  # nine numbers, as in FFmpeg's side data
+    uncarried: tuple[str, ...] = ()  # what the pictures carry that no output will have, in words
     corrupt_packets: tuple[int, ...] = ()  # numbers of those that the demuxer found incomplete
     declared_end: Fraction | None = None  # seconds; set where the file ends clearly before it
     warnings: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""What a decoded frame states of itself: colour, HDR metadata, rotation."""
+"""What a decoded frame states of itself: colour, HDR metadata, rotation, and what gets lost."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -69,18 +70,41 @@ def chroma_location(frame: VideoFrame) -> int:
     return _LOCATIONS.index(found[1]) if found and found[1] in _LOCATIONS else 0
 
 
-def side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None, list[str]]:
-    """HDR metadata, the display matrix, and warnings about what cannot be carried."""
+#: What decoders deliver beside a picture and PyAV can give to no encoder and no muxer.
+_UNCARRIED = {
+    "A53_CC": "closed captions inside the picture (CEA-608/708)",
+    "SPHERICAL": "the projection of a 360° picture",
+    "STEREO3D": "how a stereoscopic picture is arranged",
+    "DYNAMIC_HDR_PLUS": "HDR10+ dynamic metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+}
+_FLAT = 0  # AVStereo3DType of a picture that is not stereoscopic
+
+
+def uncarried(frames: Sequence[VideoFrame]) -> tuple[str, ...]:
+    """What the pictures carry, in words, that no output will have."""
+    found = [item for frame in frames for item in _held(frame).items() if item[0] in _UNCARRIED]
+    said = (
+        _UNCARRIED[name]
+        for name, data in found
+        if name != "STEREO3D" or np.frombuffer(data, np.int32, 1)[0] != _FLAT
+    )
+    return tuple(dict.fromkeys(said))
+
+
+def _held(frame: VideoFrame) -> dict[str, bytes]:
+    """The side data of a frame by FFmpeg's name of its type."""
     items: Any = frame.side_data
-    held = {items[place].type.name: bytes(items[place]) for place in range(len(items))}
+    return {items[place].type.name: bytes(items[place]) for place in range(len(items))}
+
+
+def side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None]:
+    """HDR metadata and the display matrix."""
+    held = _held(frame)
     matrix = None
     if len(held.get("DISPLAYMATRIX", b"")) >= 36:
         matrix = tuple(int(v) for v in np.frombuffer(held["DISPLAYMATRIX"], np.int32, 9))
-    warnings = []
-    if "DYNAMIC_HDR_PLUS" in held:
-        warnings.append("its HDR10+ dynamic metadata is not carried over")
-    if "DOVI_METADATA" in held or "DOVI_RPU_BUFFER" in held:
-        warnings.append("its Dolby Vision metadata is not carried over")
     primaries = white = luminance = light = average = None
     if len(held.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
         raw = np.frombuffer(held["MASTERING_DISPLAY_METADATA"], np.int32, 22)
@@ -96,5 +120,5 @@ def side_data(frame: VideoFrame) -> tuple[HdrInfo | None, tuple[int, ...] | None
     if len(held.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
         light, average = (int(v) for v in np.frombuffer(held["CONTENT_LIGHT_LEVEL"], np.uint32, 2))
     if primaries is None and luminance is None and light is None:
-        return None, matrix, warnings
-    return HdrInfo(primaries, white, luminance, light, average), matrix, warnings
+        return None, matrix
+    return HdrInfo(primaries, white, luminance, light, average), matrix

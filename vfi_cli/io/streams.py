@@ -205,6 +205,7 @@ def plan_streams(
             picture,
             items,
             picture_start=getattr(info, "start", None),
+            uncarried=getattr(info, "uncarried", ()),
             matrix=info.display_matrix,
             container=container,
             stretch=stretch,
@@ -218,6 +219,7 @@ def _complete(
     items: tuple[StreamItem, ...],
     *,
     picture_start: Fraction | None,
+    uncarried: Iterable[str],
     matrix: tuple[int, ...] | None,
     container: Container,
     stretch: Fraction,
@@ -228,7 +230,7 @@ def _complete(
     origin = begin if begin is not None else _origin(source, picture, picture_start)
     times = TimeMap(origin, stretch, begin, end)
     chapters = source.chapters()
-    notes = []
+    notes = [f"{what}: left out, no encoder takes it from here" for what in uncarried]
     if chapters and not container.chapters:
         notes.append(f"{len(chapters)} chapters are left out: {container.said} holds none")
     tags = {
