@@ -15,6 +15,7 @@ from torch import Tensor
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.lite import LiteNet
+from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
 from vfi_cli.models.rife4 import LITE_SCALES, IFNet, Spec
 from vfi_cli.native import motion_ops, ops
@@ -121,6 +122,11 @@ def test_motion_input(scales: tuple[int, ...], scale: int, side: int, dtype: tor
                 carried=carried,
                 unwarped=channels == 4,
             )
+        height = HEIGHT // scale
+        for rows in (range(-1, 4), range(height - 3, height + 2), range(3, 8)):
+            compare_twins(
+                dtype, motion_ops.motion_input, side0, side1, steps, time, scale, rows=rows
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -195,7 +201,7 @@ def test_operators_are_registered_as_torch_wants_them() -> None:
     tiles = last(grid_to_tiles(torch.randn(1, 8, 8, 16), 2))
     small = last(torch.randn(1, 8, 8, 16))
     calls: dict[str, tuple[Any, ...]] = {
-        "motion_input": (side, side, *how, time, 4, 8, False),
+        "motion_input": (side, side, *how, time, 4, 8, False, -1, 9),
         "motion_blend": (frame, frame, *how, None, True),
         "motion_flow": (how[0], how[1], 4, 2),
         "fade_still_": (picture.clone(), picture, picture, time, share),
@@ -241,6 +247,8 @@ def narrow(prototype: Callable[[], Network]) -> Network:
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
+    "rife": lambda: RIFE((12, 8, 8), 4),
+    "rifem": lambda: RIFE((12, 8, 8), 4, timed=True),
     "lite": lambda: LiteNet(Spec(widths=WIDTHS)),
     "4.25.lite": lambda: IFNet(Spec(widths=WIDTHS, scales=LITE_SCALES)),
     **{
@@ -290,15 +298,16 @@ def test_pictures_are_those_of_the_plain_operators(name: str) -> None:
         (64, 128, torch.tensor([0.25]), 0.5),
         (64, 64, torch.linspace(0, 1, 64).view(1, 1, 64, 1).expand(1, 1, 64, 64), 1.0),
     ):
+        time = t if exact.any_timestep else 0.5
         frames = smooth(2, 3, 8 * (height // 8), 8 * (width // 8))
         frames = F.pad(frames, (0, width % 8, 0, height % 8), mode="replicate")[None]
         with ops.use_reference():
-            wanted, fused = interpolate(exact, frames, t, scale=scale)
+            wanted, fused = interpolate(exact, frames, time, scale=scale)
         assert not fused
-        made, fused = interpolate(exact, frames, t, scale=scale)
+        made, fused = interpolate(exact, frames, time, scale=scale)
         assert fused
         assert psnr(made, wanted) > 90
-        assert psnr(quick.interpolate(frames, t, scale=scale), wanted) > 45
+        assert psnr(quick.interpolate(frames, time, scale=scale), wanted) > 45
 
 
 def test_large_motion_makes_4_0_start_again() -> None:

@@ -8,14 +8,24 @@ places where frames are sampled, and the new frame are float32.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from vfi_cli.models.base import Memo
 from vfi_cli.models.blocks import dtype_of, resize
-from vfi_cli.models.packed import PackedConv, packed_conv, prepared, reading, tiled
+from vfi_cli.models.packed import (
+    BandedConv,
+    PackedConv,
+    Side,
+    packed_conv,
+    prepared,
+    reading,
+    see,
+    slopes_of,
+    tiled,
+)
 from vfi_cli.native.motion_ops import (
     MAX_SCALE,
     Steps,
@@ -30,14 +40,6 @@ from vfi_cli.native.motion_reference import tiles_to_grid
 
 if TYPE_CHECKING:
     from vfi_cli.models.rife4 import IFBlock, IFNet, Spec
-
-
-class Side(NamedTuple):
-    """A frame as the network samples it, and as the new frame does: ``values`` (1, C, H, W) with
-    its features in the dtype of the weights, ``picture`` (1, 4, H, W) float32."""
-
-    values: Tensor
-    picture: Tensor
 
 
 def fused(network: IFNet, scale: float) -> FusedIFNet | None:
@@ -103,18 +105,14 @@ class FusedIFNet:
 
     def _see(self, frame: Tensor, position: int, memo: Memo | None) -> Side:
         def compute() -> Side:
-            picture = pack_picture(frame, channels=4, dtype=torch.float32)
-            values = picture
-            if self.dtype != torch.float32:
-                values = pack_picture(frame, channels=4, dtype=self.dtype)
-            if self.encode is not None:
-                values = pack_picture(
-                    frame,
-                    features=self.encode(values),
-                    channels=self.side_channels,
-                    dtype=self.dtype,
-                )
-            return Side(values, picture)
+            side = see(frame, self.dtype)
+            if self.encode is None:
+                return side
+            features = self.encode(side.values)
+            values = pack_picture(
+                frame, features=features, channels=self.side_channels, dtype=self.dtype
+            )
+            return Side(values, side.picture)
 
         return compute() if memo is None else memo("side", (position,), compute)
 
@@ -122,14 +120,25 @@ class FusedIFNet:
         spec = self.spec
         scales = [round(own / scale) for own in spec.scales]
         grow = 1 if spec.shuffle else 2
+        height, width = sides[0].values.shape[2:]
 
         def look(i: int, steps: Steps) -> Tensor:
             s = scales[i]
             time = timestep if timestep.shape[2:] == (1, 1) else resize(timestep, 1 / s)
             block = self.blocks[i]
-            return block(
-                motion_input(sides[0].values, sides[1].values, steps, time, s, carried=block.told)
-            )
+
+            def read(rows: range) -> Tensor:
+                return motion_input(
+                    sides[0].values,
+                    sides[1].values,
+                    steps,
+                    time,
+                    s,
+                    carried=block.told,
+                    rows=rows,
+                )
+
+            return block(read, height // s, width // s)
 
         start = Steps(self.side, spec.mask_residual)
         steps = start
@@ -176,7 +185,7 @@ class _FusedHead:
 
 
 class _FusedBlock:
-    """What motion_input made to a step in tiles.
+    """What motion_input makes to a step in tiles.
 
     ``told``: channels that it is told by the block before; ``tells``: that the next is told.
     """
@@ -189,9 +198,9 @@ class _FusedBlock:
         slope = 1.0 if spec.body == "prelu" else 0.2
         channels = input_channels(_side_channels(spec.head_out if spec.head else 0), told, False)
         first, second = (cast(nn.Sequential, module) for module in block.conv0)
-        self.first = reading(cast(nn.Conv2d, first[0]), places, channels, slope)
+        self.first = BandedConv(cast(nn.Conv2d, first[0]), places, channels, slope)
         self.second = packed_conv(cast(nn.Conv2d, second[0]), slope)
-        self.first_slopes, self.second_slopes = _slopes(first[1]), _slopes(second[1])
+        self.first_slopes, self.second_slopes = slopes_of(first[1]), slopes_of(second[1])
         self.convs: list[PackedConv] = []
         self.slopes: list[Tensor] = []
         for module in block.convblock:
@@ -207,14 +216,15 @@ class _FusedBlock:
             else:
                 conv = cast(nn.Conv2d, cast(nn.Sequential, module)[0])
                 self.convs.append(packed_conv(conv, slope))
-                self.slopes.append(_slopes(cast(nn.Sequential, module)[1]))
+                self.slopes.append(slopes_of(cast(nn.Sequential, module)[1]))
         last = block.lastconv[0] if spec.shuffle else block.lastconv  # type: ignore[index]
         self.last = tiled(
             cast(nn.ConvTranspose2d, last), shuffle=2 if spec.shuffle else 1, keep=5 + tells
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        x = self.first(x)
+    def __call__(self, read: Callable[[range], Tensor], height: int, width: int) -> Tensor:
+        """``read`` gives rows of the input, which has this height and width."""
+        x = self.first(read, height, width)
         if self.body == "prelu":
             activate_(x, self.first_slopes)
         x = self.second(x)
@@ -229,10 +239,3 @@ class _FusedBlock:
                 activate_(y, slopes, after=shortcut if i + 1 == len(self.convs) else None)
             x = y
         return self.last(x)
-
-
-def _slopes(activation: nn.Module) -> Tensor:
-    """Of a PReLU, one a channel; of anything else none."""
-    if isinstance(activation, nn.PReLU):
-        return activation.weight.detach().float()
-    return torch.empty(0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,10 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfi_cli.native import motion_ops
+from vfi_cli.native.motion_ops import pack_picture
 
 T = TypeVar("T")
 
 _LAST = torch.channels_last
+
+#: A band has so many bytes of input, and at least so many rows of output.
+_BAND_BYTES = 4 << 20
+_BAND_ROWS = 8
 
 _prepared: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictionary()
 
@@ -53,6 +58,29 @@ def prepared(module: nn.Module, prepare: Callable[[], T]) -> T:
     return known[1]  # type: ignore[return-value]
 
 
+class Side(NamedTuple):
+    """A frame as the network samples it, and as the new frame does: ``values`` (1, C, H, W) with
+    its features in the dtype of the weights, ``picture`` (1, 4, H, W) float32."""
+
+    values: Tensor
+    picture: Tensor
+
+
+def see(frame: Tensor, dtype: torch.dtype) -> Side:
+    """A frame (1, 3, H, W) float32 without features: its values have 4 channels, the last is 0."""
+    picture = pack_picture(frame, channels=4, dtype=torch.float32)
+    if dtype == torch.float32:
+        return Side(picture, picture)
+    return Side(pack_picture(frame, channels=4, dtype=dtype), picture)
+
+
+def slopes_of(activation: nn.Module) -> Tensor:
+    """Of a PReLU, one a channel; of anything else none."""
+    if isinstance(activation, nn.PReLU):
+        return activation.weight.detach().float()
+    return torch.empty(0)
+
+
 class PackedConv:
     """A convolution (weight, bias) with what follows it.
 
@@ -66,11 +94,12 @@ class PackedConv:
         bias: Tensor | None,
         *,
         stride: int = 1,
-        padding: int = 1,
+        padding: int | tuple[int, int] = 1,
         groups: int = 1,
         slope: float = 1.0,
     ) -> None:
-        self._geometry = ([padding] * 2, [stride] * 2, [1, 1], groups)
+        around = [padding] * 2 if isinstance(padding, int) else list(padding)
+        self._geometry = (around, [stride] * 2, [1, 1], groups)
         self._bias = None if bias is None else bias.detach().to(weight.dtype)
         self._slope = slope
         self._weight = weight.detach().contiguous(memory_format=_LAST)
@@ -109,14 +138,42 @@ def packed_conv(conv: nn.Conv2d, slope: float = 1.0) -> PackedConv:
     )
 
 
-def reading(conv: nn.Conv2d, places: list[int], channels: int, slope: float = 1.0) -> PackedConv:
+class BandedConv:
+    """A convolution of 3 × 3, stride 2, that asks for its input in bands of rows.
+
+    What it reads is larger than anything else in the network, and would be written to memory and
+    read again; a band stays in the cache, and so does the memory that it is written to.
+    """
+
+    def __init__(
+        self, conv: nn.Conv2d, places: list[int], channels: int, slope: float = 1.0
+    ) -> None:
+        assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (2, 2), (1, 1))
+        self._conv = reading(conv, places, channels, slope, padding=(0, 1))
+        self._row_bytes = channels * conv.weight.element_size()
+
+    def __call__(self, read: Callable[[range], Tensor], height: int, width: int) -> Tensor:
+        """``read`` gives rows of the input, zeros outside; height and width are the input's."""
+        rows = max(_BAND_BYTES // (2 * self._row_bytes * width), _BAND_ROWS)
+        bands = [
+            self._conv(read(range(2 * start - 1, min(2 * (start + rows), height))))
+            for start in range(0, height // 2, rows)
+        ]
+        return bands[0] if len(bands) == 1 else torch.cat(bands, 2)
+
+
+def reading(
+    conv: nn.Conv2d,
+    places: list[int],
+    channels: int,
+    slope: float = 1.0,
+    padding: int | tuple[int, int] = 1,
+) -> PackedConv:
     """A convolution whose input channel number i is found at ``places[i]`` of ``channels``."""
     weight = conv.weight.detach()
     spread = weight.new_zeros(weight.shape[0], channels, *weight.shape[2:])
     spread[:, places] = weight
-    return PackedConv(
-        spread, conv.bias, stride=int(conv.stride[0]), padding=int(conv.padding[0]), slope=slope
-    )
+    return PackedConv(spread, conv.bias, stride=int(conv.stride[0]), padding=padding, slope=slope)
 
 
 def tiled(conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None) -> PackedConv:

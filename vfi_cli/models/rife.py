@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import conv_prelu, dtype_of, resize, resize_flow, warp
+from vfi_cli.models.fused_rife import fused
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 
 #: Downscaling of the three blocks.
@@ -174,6 +176,10 @@ class RIFE(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
+        if fusible(self, frames):
+            scales = [own / scale for own in _SCALES]
+            if (quick := fused(self, scales)) is not None:
+                return quick(frames, timestep, scales, memo)
         flow, mask, warped0, warped1 = self._estimate(frames, timestep, scale)
         context = [
             self._warp_context(self._context(frames[:, side], side, memo), half)

@@ -79,6 +79,7 @@ def motion_input(
     *,
     carried: int = 0,
     unwarped: bool = False,
+    rows: range | None = None,
 ) -> Tensor:
     """What a block sees: both sides warped by the motion so far, reduced, and the motion.
 
@@ -86,15 +87,18 @@ def motion_input(
         side0, side1: (B or 1, C, H, W) values, each frame and its features; C a multiple of 4.
         steps: the motion so far; without any it is zero.
         time: (B, 1, 1, 1) or (B, 1, H/scale, W/scale) float32.
-        scale: the reduction, bilinear: 1, or even. It divides the scales of the steps.
+        scale: the reduction, bilinear: 1, or even. Twice it divides the scales of the steps.
         carried: how many channels behind the mask of the last step go along.
         unwarped: whether both sides also go along as they are.
+        rows: those of the result that are wanted, all by default. Rows outside of it are 0, as a
+            convolution pads.
 
     Returns:
         (B, :func:`input_channels`, H/scale, W/scale) values, in this order: side0 and side1 warped
         (C each); flow (4, in units of the result's pixels), mask, time, two zeros; the carried
         channels and zeros up to a multiple of 8; side0 and side1 unwarped (C each).
     """
+    rows = range(side0.shape[2] // scale) if rows is None else rows
     return _run(
         "motion_input",
         side0,
@@ -108,6 +112,8 @@ def motion_input(
         scale,
         carried,
         unwarped,
+        rows.start,
+        len(rows),
     )
 
 
@@ -220,10 +226,11 @@ def _fake_input(
     scale: int,
     carried: int,
     unwarped: bool,
+    first_row: int,
+    rows: int,
 ) -> Tensor:
     channels = input_channels(side0.shape[1], carried, unwarped)
-    height, width = side0.shape[2:]
-    return _last(side0, time.shape[0], channels, height // scale, width // scale)
+    return _last(side0, time.shape[0], channels, rows, side0.shape[3] // scale)
 
 
 def _fake_blend(

@@ -71,6 +71,8 @@ def motion_input(
     scale: int,
     carried: int,
     unwarped: bool,
+    first_row: int,
+    rows: int,
 ) -> Tensor:
     """See :func:`vfi_cli.native.motion_ops.motion_input`."""
     batch, (height, width) = time.shape[0], side0.shape[2:]
@@ -94,6 +96,8 @@ def motion_input(
     if scale > 1:
         seen = resize(seen, 1 / scale)
     seen[:, 2 * side0.shape[1] + 5] = time[:, 0]
+    above, below = max(-first_row, 0), max(first_row + rows - seen.shape[2], 0)
+    seen = F.pad(seen, (0, 0, above, below))[:, :, first_row + above :][:, :, :rows]
     return seen.to(side0.dtype).contiguous(memory_format=torch.channels_last)
 
 

@@ -27,7 +27,8 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   // Of inference: without derivatives, and only in float32 and bfloat16. See motion_ops.py.
   m.def(
       "motion_input(Tensor side0, Tensor side1, Tensor[] steps, int[] scales, int side, "
-      "bool sum_masks, Tensor time, int scale, int carried, bool unwarped) -> Tensor");
+      "bool sum_masks, Tensor time, int scale, int carried, bool unwarped, int first_row, "
+      "int rows) -> Tensor");
   m.def(
       "motion_blend(Tensor frame0, Tensor frame1, Tensor[] steps, int[] scales, int side, "
       "bool sum_masks, Tensor? residual, bool disagreement) -> (Tensor, Tensor)");

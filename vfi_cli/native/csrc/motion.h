@@ -35,6 +35,7 @@ struct BlockInput {
   Motion motion;
   View side0, side1;  // frames and their features, channels side by side
   int64_t side_channels, scale, carried;
+  int64_t first_row, rows;  // of the result; those outside of the picture are 0
   bool unwarped;  // whether the frames follow as they are too
   View time;      // float32; its strides may be 0
   View out;

@@ -287,13 +287,44 @@ inline void sample_side(int64_t channels, int64_t n, int64_t per, const T* pictu
 
 // --------------------------------------------------------------------- block inputs
 
+// Eight rows of n values to eight values that lie side by side for each of n pixels.
+template <typename T>
+inline void interleave(int64_t n, const float* rows, int64_t row_stride, T* out,
+                       int64_t out_stride) {
+  using Lanes = Vector<float, 8>;
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8, out += 8 * out_stride) {
+    Lanes a[8], b[8];
+    for (int k = 0; k < 8; ++k) a[k] = load_lanes<Lanes>(rows + k * row_stride + i);
+    // A transposition: pairs of rows, then pairs of pairs, then halves.
+    for (int k = 0; k < 8; k += 2) {
+      b[k] = __builtin_shufflevector(a[k], a[k + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+      b[k + 1] = __builtin_shufflevector(a[k], a[k + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int k = 0; k < 8; k += 4) {
+      a[k] = __builtin_shufflevector(b[k], b[k + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      a[k + 1] = __builtin_shufflevector(b[k], b[k + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+      a[k + 2] = __builtin_shufflevector(b[k + 1], b[k + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+      a[k + 3] = __builtin_shufflevector(b[k + 1], b[k + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+    for (int k = 0; k < 4; ++k) {
+      b[k] = __builtin_shufflevector(a[k], a[k + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+      b[k + 4] = __builtin_shufflevector(a[k], a[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    for (int k = 0; k < 8; ++k) store_lanes<Lanes>(out + k * out_stride, b[k]);
+  }
+  for (; i < n; ++i, out += out_stride) {
+    for (int k = 0; k < 8; ++k) store(out + k, rows[k * row_stride + i]);
+  }
+}
+
 template <typename T>
 class BlockInputRows {
  public:
   static int64_t scratch(const BlockInput& p) {
     const int64_t width = p.motion.width / p.scale;
     const int64_t columns = p.scale == 1 ? width : 2 * width;
-    int64_t total = FlowRows<T>::scratch(p.motion, p.scale) + 9 * columns + (1 + p.carried) * width;
+    int64_t total = FlowRows<T>::scratch(p.motion, p.scale) + 9 * columns + rest_rows(p) * width;
     for (int64_t i = 0; i < p.motion.count; ++i) {
       total += Enlarger<T>::scratch(p.motion, p.motion.steps[i], 1 + p.carried, width);
     }
@@ -309,7 +340,8 @@ class BlockInputRows {
     flow_[1] = memory + 4 * columns;
     columns_ = memory + 8 * columns;
     rest_ = memory + 9 * columns;
-    memory = rest_ + (1 + p.carried) * width_;
+    memory = rest_ + rest_rows(p) * width_;
+    for (int64_t i = 0; i < rest_rows(p) * width_; ++i) rest_[i] = 0.0f;
     for (int64_t i = 0; i < columns; ++i) {
       columns_[i] = static_cast<float>(lattice_pixel(i, p.scale));
     }
@@ -322,38 +354,60 @@ class BlockInputRows {
     }
   }
 
-  void write(int64_t batch, int64_t y) {
+  // Row ``index`` of the rows that are asked for; those outside of the picture are 0.
+  void write(int64_t batch, int64_t index) {
+    const int64_t y = p_.first_row + index;
+    T* row = const_cast<T*>(at<T>(p_.out, batch, index, 0));
+    if (y < 0 || y >= p_.motion.height / p_.scale) {
+      std::memset(row, 0, static_cast<size_t>(width_ * p_.out_channels) * sizeof(T));
+      return;
+    }
     for (int64_t q = 0; q < per_; ++q) flow_rows_.read(batch, per_ * y + q, flow_[q]);
     read_rest(batch, y);
-    const int64_t tile = kTile / per_;
+    const int64_t tile = kTile / per_, rest = 8 + round_up(p_.carried, 8);
     for (int64_t x = 0; x < width_; x += tile) {
       const int64_t n = width_ - x < tile ? width_ - x : tile;
-      T* out = const_cast<T*>(at<T>(p_.out, batch, y, x));
+      T* out = row + x * p_.out_channels;
       write_sides(batch, y, x, n, false, out);
-      if (p_.unwarped) {
-        write_sides(batch, y, x, n, true,
-                    out + 2 * p_.side_channels + 8 + round_up(p_.carried, 8));
+      out += 2 * p_.side_channels;
+      for (int64_t c = 0; c < rest; c += 8) {
+        interleave(n, rest_ + c * width_ + x, width_, out + c, p_.out_channels);
       }
-      write_rest(batch, y, x, n, out + 2 * p_.side_channels);
+      if (p_.unwarped) write_sides(batch, y, x, n, true, out + rest);
     }
   }
 
  private:
-  // The mask and what is carried, at the block's own size.
+  static int64_t rest_rows(const BlockInput& p) { return 8 + round_up(p.carried, 8); }
+
+  // Rows of flow (4), mask, time, two of zeros, and what is carried, at the block's own size.
   void read_rest(int64_t batch, int64_t y) {
+    const int64_t columns = per_ * width_;
+    const float gain = 1.0f / static_cast<float>(p_.scale * per_ * per_);
+    for (int64_t c = 0; c < 4; ++c) {
+      const float* upper = flow_[0] + c * columns;
+      const float* lower = flow_[1] + c * columns;
+      float* VFI_RESTRICT to = rest_ + c * width_;
+      if (per_ == 1) {
+        for (int64_t i = 0; i < width_; ++i) to[i] = upper[i];
+        continue;
+      }
+      for (int64_t i = 0; i < width_; ++i) {
+        to[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * gain;
+      }
+    }
     const int64_t count = p_.motion.count;
     const int64_t first = p_.motion.sum_masks || count == 0 ? 0 : count - 1;
     for (int64_t i = first; i < count; ++i) {
       const float place = grid_place((static_cast<float>(y) + 0.5f) * static_cast<float>(p_.scale),
                                      p_.motion.steps[i].scale);
-      masks_[i].add(batch, place, 0, 1, 1.0f, i == first, rest_);
+      masks_[i].add(batch, place, 0, 1, 1.0f, i == first, rest_ + 4 * width_);
       if (i + 1 == count && p_.carried > 0) {
-        masks_[i].add(batch, place, 1, 1 + p_.carried, 1.0f, true, rest_ + width_);
+        masks_[i].add(batch, place, 1, 1 + p_.carried, 1.0f, true, rest_ + 8 * width_);
       }
     }
-    if (count == 0) {
-      for (int64_t i = 0; i < (1 + p_.carried) * width_; ++i) rest_[i] = 0.0f;
-    }
+    const float* time = at<float>(p_.time, batch, y, 0);
+    for (int64_t i = 0; i < width_; ++i) rest_[5 * width_ + i] = time[i * p_.time.x_stride];
   }
 
   void write_sides(int64_t batch, int64_t y, int64_t x, int64_t n, bool still, T* out) {
@@ -371,32 +425,6 @@ class BlockInputRows {
       }
       sample_side(p_.side_channels, n, per_, at<T>(view, batch, 0, 0), view, places,
                   out + side * p_.side_channels, p_.out_channels);
-    }
-  }
-
-  void write_rest(int64_t batch, int64_t y, int64_t x, int64_t n, T* out) {
-    using Lanes = Vector<float, 8>;
-    const int64_t columns = per_ * width_, carried = round_up(p_.carried, 8);
-    const float* time = at<float>(p_.time, batch, y, x);
-    const float gain = 1.0f / static_cast<float>(p_.scale * per_ * per_);
-    for (int64_t i = 0; i < n; ++i, out += p_.out_channels) {
-      float values[8] = {};
-      const int64_t at_flow = per_ * (x + i);
-      for (int64_t c = 0; c < 4; ++c) {
-        const float* row = flow_[0] + c * columns + at_flow;
-        float sum = row[0];
-        if (per_ == 2) sum += row[1] + row[4 * columns] + row[4 * columns + 1];
-        values[c] = sum * gain;
-      }
-      values[4] = rest_[x + i];
-      values[5] = time[i * p_.time.x_stride];
-      store_lanes<Lanes>(out, load_lanes<Lanes>(values));
-      for (int64_t c = 0; c < carried; c += 8) {
-        for (int64_t k = 0; k < 8; ++k) {
-          values[k] = c + k < p_.carried ? rest_[(1 + c + k) * width_ + x + i] : 0.0f;
-        }
-        store_lanes<Lanes>(out + 8 + c, load_lanes<Lanes>(values));
-      }
     }
   }
 
@@ -564,7 +592,7 @@ inline void write_rows(DType dtype, const Problem& problem, int64_t rows, int64_
 int64_t block_input_scratch(const BlockInput& p) { return BlockInputRows<float>::scratch(p); }
 
 void block_input(DType dtype, const BlockInput& p, int64_t begin, int64_t end, float* memory) {
-  write_rows<BlockInputRows>(dtype, p, p.motion.height / p.scale, begin, end, memory);
+  write_rows<BlockInputRows>(dtype, p, p.rows, begin, end, memory);
 }
 
 int64_t frame_blend_scratch(const FrameBlend& p) { return BlendRows<float>::scratch(p); }

@@ -96,13 +96,15 @@ Motion make_motion(const Tensors& steps, const Sizes& scales, int64_t side, bool
   return motion;
 }
 
-void check_reduction(const Motion& motion, int64_t scale) {
+// The scales of the steps must be multiples of ``part`` times ``scale``.
+void check_reduction(const Motion& motion, int64_t scale, int64_t part) {
   STD_TORCH_CHECK(scale == 1 || (scale >= 2 && scale % 2 == 0), "scale must be 1 or even");
   STD_TORCH_CHECK(motion.height % scale == 0 && motion.width % scale == 0,
                   "scale must divide the frames' size");
   for (int64_t i = 0; i < motion.count; ++i) {
-    STD_TORCH_CHECK(motion.steps[i].scale % (scale == 1 ? 1 : 2 * scale) == 0,
-                    "scale must divide those of the steps evenly");
+    STD_TORCH_CHECK(motion.steps[i].scale % (scale == 1 ? 1 : part * scale) == 0,
+                    "scale must divide those of the steps",
+                    part == 2 ? " an even number of times" : "");
   }
 }
 
@@ -136,7 +138,8 @@ void in_rows(int64_t rows, int64_t values_of_one, const Work& work) {
 
 Tensor motion_input(const Tensor& side0, const Tensor& side1, const Tensors& steps,
                     const Sizes& scales, int64_t side, bool sum_masks, const Tensor& time,
-                    int64_t scale, int64_t carried, bool unwarped) {
+                    int64_t scale, int64_t carried, bool unwarped, int64_t first_row,
+                    int64_t rows) {
   check_sampled(side0, "side0");
   check_sampled(side1, "side1");
   const DType dtype = value_type(side0, "side0");
@@ -145,7 +148,8 @@ Tensor motion_input(const Tensor& side0, const Tensor& side1, const Tensors& ste
   check_sizes(side1, batch, side0.size(1), height, width, "side1");
   BlockInput p;
   p.motion = make_motion(steps, scales, side, sum_masks, batch, height, width);
-  check_reduction(p.motion, scale);
+  // The mask and what is carried are enlarged from grid to grid, not by way of the full size.
+  check_reduction(p.motion, scale, 2);
   check_time(time, height / scale, width / scale);
   const int64_t told = steps.empty() ? carried : p.motion.steps[p.motion.count - 1].channels - 5;
   STD_TORCH_CHECK(carried >= 0 && carried <= told, "the last step carries fewer channels");
@@ -157,11 +161,14 @@ Tensor motion_input(const Tensor& side0, const Tensor& side1, const Tensors& ste
   p.side_channels = side0.size(1);
   p.scale = scale;
   p.carried = carried;
+  p.first_row = first_row;
+  p.rows = rows;
+  STD_TORCH_CHECK(rows >= 1, "there must be a row at least");
   p.unwarped = unwarped;
   p.time = spread_view(time);
   p.out_channels =
       (unwarped ? 4 : 2) * p.side_channels + 8 + (carried + 7) / 8 * 8;
-  const int64_t sizes[4] = {batch, p.out_channels, height / scale, width / scale};
+  const int64_t sizes[4] = {batch, p.out_channels, rows, width / scale};
   Tensor out = new_sized(side0, sizes, side0.scalar_type(), true);
   p.out = view_of(out);
   const Kernels& run = kernels();
@@ -222,7 +229,7 @@ Tensor motion_flow(const Tensors& steps, const Sizes& scales, int64_t side, int6
   const int64_t width = (last.size(3) - 1) * side * scales.back();
   ReducedFlow p;
   p.motion = make_motion(steps, scales, side, false, batch, height, width);
-  check_reduction(p.motion, scale);
+  check_reduction(p.motion, scale, 1);
   p.scale = scale;
   const DType dtype = value_type(last, "steps");
   const int64_t sizes[4] = {batch, 4, height / scale, width / scale};

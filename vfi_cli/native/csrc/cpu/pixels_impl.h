@@ -10,19 +10,27 @@ inline void copy_channels(int64_t n, const T* from, T* to) {
   std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
 }
 
-template <typename T>
-inline void activate_channels(int64_t n, const T* in, const T* before, const T* after,
-                              const float* slopes, T* out) {
-  constexpr int kCount = 16;
-  using Lanes = Vector<float, kCount>;
-  int64_t c = 0;
-  for (; c + kCount <= n; c += kCount) {
+// Blocks of ``count`` channels from ``c`` on; returns the first channel that is left.
+template <int count, typename T>
+inline int64_t activate_blocks(int64_t c, int64_t n, const T* in, const T* before, const T* after,
+                               const float* slopes, T* out) {
+  using Lanes = Vector<float, count>;
+  for (; c + count <= n; c += count) {
     Lanes x = load_lanes<Lanes>(in + c);
     if (before) x += load_lanes<Lanes>(before + c);
     x = x > 0.0f ? x : x * load_lanes<Lanes>(slopes + c);
     if (after) x += load_lanes<Lanes>(after + c);
     store_lanes<Lanes>(out + c, x);
   }
+  return c;
+}
+
+template <typename T>
+inline void activate_channels(int64_t n, const T* in, const T* before, const T* after,
+                              const float* slopes, T* out) {
+  int64_t c = activate_blocks<16>(0, n, in, before, after, slopes, out);
+  c = activate_blocks<8>(c, n, in, before, after, slopes, out);
+  c = activate_blocks<4>(c, n, in, before, after, slopes, out);
   for (; c < n; ++c) {
     float x = load(in[c]);
     if (before) x += load(before[c]);
