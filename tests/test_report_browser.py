@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.browser import Browser
 from tests.test_report import full_page
-from vfi_cli.report import Page
+from vfi_cli.report import Page, Point
 
 LEFT, RIGHT, ASIDE = (220, 40, 40), (40, 40, 220), (40, 200, 40)
 
@@ -176,6 +176,30 @@ def test_nothing_sticks_out_at_the_side(browser: Browser, tmp_path: Path, width:
     page = full_page("a-long-name-without-any-place-to-break-it" * 4)
     browser.open(page.write(tmp_path / "page.html"))
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_words_of_a_table_stay_whole_on_a_narrow_screen(browser: Browser, tmp_path: Path) -> None:
+    browser.resize(320, 800)
+    page = Page("t")
+    page.table(["model", "PSNR", "SSIM", ""], [["minterpolate", 35.0, 0.98, "bfloat16 on cpu"]])
+    browser.open(page.write(tmp_path / "page.html"))
+    assert browser.evaluate("document.querySelector('tbody tr').offsetHeight") < 100
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_names_of_neighbouring_dots_do_not_cover_each_other(
+    browser: Browser, tmp_path: Path
+) -> None:
+    browser.resize(400, 800)
+    page = Page("t")
+    points = [Point(6, 31.06, "default"), Point(11, 31.04, "minterpolate"), Point(200, 28, "x")]
+    page.scatter_chart(points, "frames a second", "PSNR, dB", x_logarithmic=True)
+    browser.open(page.write(tmp_path / "page.html"))
+    first, second = browser.evaluate(
+        "[...document.querySelectorAll('.dot bdi')].slice(0, 2).map((name) => {"
+        "const b = name.getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]})"
+    )
+    assert first[2] <= second[0] or first[3] <= second[1] or second[3] <= first[1]
 
 
 def test_on_paper_both_pictures_are_seen_whole(comparison: Browser) -> None:

@@ -132,8 +132,9 @@ def scatter_chart(
         across = value_axis((point.x for point in shown), ticks=7)
     up = value_axis((point.y for point in shown), from_zero=False, ticks=5)
     dots = "".join(
-        f'<span class="{_dot_class(point, across)}" style="left:{_percent(across.share(point.x))};'
-        f'bottom:{_percent(up.share(point.y))}" title="{escaped(point.name)}: '
+        f'<span class="{_dot_class(point, shown, across, up)}" '
+        f'style="left:{_percent(across.share(point.x))};bottom:{_percent(up.share(point.y))}" '
+        f'title="{escaped(point.name)}: '
         f'{number(point.x)} · {number(point.y, 4)}"><i></i><bdi>{escaped(point.name)}</bdi></span>'
         for point in shown
     )
@@ -149,8 +150,17 @@ def scatter_chart(
     )
 
 
-def _dot_class(point: Point, across: Axis) -> str:
-    side = " before" if across.share(point.x) > 0.75 else ""
+def _dot_class(point: Point, points: Sequence[Point], across: Axis, up: Axis) -> str:
+    """The name stands on the right, but before the dot at the right end, and above it where
+    another dot is in the way."""
+    x, y = across.share(point.x), up.share(point.y)
+    in_the_way = any(
+        other is not point
+        and 0 <= across.share(other.x) - x < 0.25
+        and abs(up.share(other.y) - y) < 0.06
+        for other in points
+    )
+    side = " before" if x > 0.75 else " above" if in_the_way else ""
     return "dot" + side + (" highlight" if point.highlight else "")
 
 
