@@ -17,6 +17,7 @@ from vfi_cli.errors import DeviceError, UsageError
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.registry import registry
+from vfi_cli.native.ops import use_reference
 
 TINY = (64, 48)
 
@@ -52,7 +53,8 @@ def test_operations_are_those_of_torchs_own_counter(name: str) -> None:
     """Which looks at every call, and here at the whole picture instead of a part."""
     network = registry()[name].prototype().eval()
     frames = torch.rand(1, network.frames_seen, 3, 128, 256)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), use_reference(), counter:
         if network.has_frames:
             network(frames, torch.full((1, 1, 1, 1), 0.5))
         else:
@@ -167,9 +169,18 @@ def test_a_run_is_divided_into_its_stages(seen: int, monkeypatch: pytest.MonkeyP
     assert windows == [seen, *wide, *wide]
     assert [stage.name for stage in report.stages] == list(bench.STAGES)
     assert all(stage.seconds > 0 for stage in report.stages)
-    assert report.bottleneck.seconds == max(stage.seconds for stage in report.stages)
+    assert sum(report.threads.values()) == pytest.approx(sum(s.seconds for s in report.stages))
     assert report.fps == pytest.approx(10 / report.seconds)
     assert report.speed == pytest.approx(report.fps / 60)
+
+
+def test_the_bottleneck_is_the_longest_stage_of_the_slowest_thread() -> None:
+    seconds = {"decode": 1, "cuts": 3, "to RGB": 2, "model": 2.5, "from RGB": 1, "encode": 5}
+    stages = tuple(bench.Stage(name, bench.STAGES[name], s) for name, s in seconds.items())
+    report = bench.RunReport("m", TINY, "cpu", "float32", 4, stages, 2.0, "here", None)
+    assert report.threads == {"reader": 4, "model": 5.5, "writer": 5}
+    assert report.bottleneck.name == "model", "though encoding is the longest stage of all"
+    assert report.speed == 2 / 60
 
 
 def test_what_cannot_be_run_is_refused() -> None:
@@ -183,11 +194,11 @@ def test_what_cannot_be_run_is_refused() -> None:
 def test_the_commands_print_tables_and_json(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["bench", "run", "--model", "blend", "--size", "64x48", "--frames", "3"]) == 0
+    assert main(["bench", "--model", "blend", "--size", "64x48", "--frames", "3"]) == 0
     page = capsys.readouterr().out
     assert all(f"\n  {stage} " in page for stage in bench.STAGES)
     assert page.count("← bottleneck") == 1
-    run = ["bench", "run", "--model", "blend", "--size", "64x48", "--frames", "3", "--json"]
+    run = ["bench", "--model", "blend", "--size", "64x48", "--frames", "3", "--json"]
     assert main(run) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["bottleneck"] in bench.STAGES

@@ -125,7 +125,7 @@ def measure_model(name: str, *, size: Size, device: str, dtype: str, repeat: int
     peak = _PeakMemory()
     model = open_model(name, device=device, dtype=dtype)
     width, height = size
-    frames = _window(model, width, height)
+    frames = example_window(model, width, height)
     compute = model.interpolate if model.network.has_frames else _flow_alone(model)
     seconds = []
     for _ in range(1 + repeat):
@@ -170,6 +170,8 @@ def operations(network: Network, size: Size) -> float:
     import torch
     from torch import nn
 
+    from vfi_cli.native.ops import use_reference
+
     total = 0.0
 
     # Not torch's FlopCounterMode: importing it takes longer than the measuring of a light model.
@@ -185,7 +187,8 @@ def operations(network: Network, size: Size) -> float:
     frames = torch.rand(1, network.frames_seen, 3, side, side)
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.inference_mode():
+    # Where kernels of our own do their work, the layers themselves are not called.
+    with torch.inference_mode(), use_reference():
         if network.has_frames:
             network(frames, torch.full((1, 1, 1, 1), 0.5))
         else:
@@ -304,7 +307,7 @@ def _luma(width: int, height: int, number: int) -> Samples:
     return np.roll(smooth, (2 * number, -5 * number), (0, 1)).astype(np.uint8)
 
 
-def _window(model: Interpolator, width: int, height: int) -> torch.Tensor:
+def example_window(model: Interpolator, width: int, height: int) -> torch.Tensor:
     import torch
 
     grey = np.stack([_luma(width, height, number) for number in range(model.frames_seen)])
@@ -368,8 +371,20 @@ class RunReport:
     busy: float | None  # as in ModelsReport
 
     @property
+    def threads(self) -> dict[str, float]:
+        """Seconds that each thread needs for an output frame."""
+        total = dict.fromkeys((stage.thread for stage in self.stages), 0.0)
+        for stage in self.stages:
+            total[stage.thread] += stage.seconds
+        return total
+
+    @property
     def bottleneck(self) -> Stage:
-        return max(self.stages, key=lambda stage: stage.seconds)
+        """The longest stage of the thread that sets the pace."""
+        threads = self.threads
+        slowest = max(threads, key=lambda name: threads[name])
+        of_it = (stage for stage in self.stages if stage.thread == slowest)
+        return max(of_it, key=lambda stage: stage.seconds)
 
     @property
     def fps(self) -> float:
@@ -405,7 +420,9 @@ def measure_run(
     with tempfile.TemporaryDirectory(prefix="vfi-bench-") as folder:
         clip = Path(folder, "clip.mp4")
         write_moving_clip(clip, size, frames)
-        interpolator.interpolate(_window(interpolator, *size), 0.5, scale=automatic_scale(*size))
+        interpolator.interpolate(
+            example_window(interpolator, *size), 0.5, scale=automatic_scale(*size)
+        )
         rendering = _rendering_clock()
         result = convert_file(
             clip,

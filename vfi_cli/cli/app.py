@@ -29,6 +29,8 @@ class CommandEntry:
     function: str
     summary: str
     help_without_arguments: bool = True
+    #: Whether a group does something of its own when none of its commands is named.
+    runs_alone: bool = False
 
 
 COMMANDS: tuple[CommandEntry, ...] = (
@@ -63,7 +65,12 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "List models, fetch them, and look into their files.",
     ),
     CommandEntry(
-        "bench", "vfi_cli.cli.bench", "bench", "Measure models and conversions on this machine."
+        "bench",
+        "vfi_cli.cli.bench",
+        "bench",
+        "Measure models and conversions on this machine.",
+        help_without_arguments=False,
+        runs_alone=True,
     ),
     CommandEntry(
         "doctor",
@@ -141,6 +148,8 @@ def load(name: str) -> Any:
         single.command(entry.name, cls=Command, epilog=examples, no_args_is_help=False)(function)
     command = typer.main.get_command(single)
     command.no_args_is_help = entry.help_without_arguments
+    if isinstance(command, TyperGroup):
+        command.invoke_without_command = entry.runs_alone
     return command
 
 

@@ -17,13 +17,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 [bold]Examples[/bold]
-  vfi bench run                       where the time of a conversion goes
-  vfi bench models --only default,rife-v4.6
-"""
-_RUN = """\
-[bold]Examples[/bold]
-  vfi bench run
-  vfi bench run --model rife-v4.6 --size 1920x1080 --device cuda
+  vfi bench                                  where the time of a conversion goes
+  vfi bench --model rife-v4.6 --size 1920x1080 --device cuda
+  vfi bench models --only default,rife-v4.6  what models cost
 """
 _MODELS = """\
 [bold]Examples[/bold]
@@ -59,8 +55,39 @@ HEADER = ("model", "parameters", "GFLOP", "ms/frame", "fps", "memory", "type")
 WIDTHS = (18, 10, 8, 9, 7, 8, 8)
 
 
-def bench(debug: opt.Debug = False) -> None:
-    """Measure models and conversions on this machine."""
+def bench(
+    ctx: typer.Context,
+    *,
+    model: opt.Model = "default",
+    size: Size = "1280x720",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "auto",
+    frames: Frames = 12,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Show where the time goes when a moving clip gets twice its frame rate.
+
+    First the whole conversion is timed, then each of its stages alone. Reading, making and
+    writing frames overlap, so that the slowest of the three sets the pace.
+    """
+    if ctx.invoked_subcommand is not None:
+        return 0
+    from vfi_cli.bench import measure_run
+
+    report = measure_run(model, size=size, device=device, dtype=dtype, frames=frames)
+    console = messages.console(stderr=json, quiet=quiet)
+    for line in stage_lines(report):
+        console.print(line)
+    if json:
+        derived = {
+            "bottleneck": report.bottleneck.name,
+            "fps": report.fps,
+            "realtime": report.speed,
+        }
+        messages.print_json(asdict(report) | derived)
+    return 0
 
 
 def models(
@@ -106,39 +133,8 @@ def models(
     return ModelError.exit_code if all(row.problem for row in report.rows) else 0
 
 
-def run(
-    *,
-    model: opt.Model = "default",
-    size: Size = "1280x720",
-    device: opt.Device = "auto",
-    dtype: opt.Dtype = "auto",
-    frames: Frames = 12,
-    json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
-) -> int:
-    """Show where the time goes when a moving clip gets twice its frame rate."""
-    from vfi_cli.bench import measure_run
-
-    report = measure_run(model, size=size, device=device, dtype=dtype, frames=frames)
-    console = messages.console(stderr=json, quiet=quiet)
-    for line in stage_lines(report):
-        console.print(line)
-    if json:
-        derived = {
-            "bottleneck": report.bottleneck.name,
-            "fps": report.fps,
-            "realtime": report.speed,
-        }
-        messages.print_json(asdict(report) | derived)
-    return 0
-
-
 #: The commands of ``vfi bench``, with the examples that go under their pages.
-SUBCOMMANDS: tuple[tuple[str, Callable[..., int], str], ...] = (
-    ("run", run, _RUN),
-    ("models", models, _MODELS),
-)
+SUBCOMMANDS: tuple[tuple[str, Callable[..., int], str], ...] = (("models", models, _MODELS),)
 
 
 def cells(row: ModelRow) -> tuple[str, ...]:
@@ -179,7 +175,7 @@ def explanation(report: ModelsReport) -> list[str]:
 
 
 def stage_lines(report: RunReport) -> list[str]:
-    """The result of ``vfi bench run`` for people."""
+    """The result of ``vfi bench`` for people."""
     width, height = report.size
     whole = sum(stage.seconds for stage in report.stages)
     lines = [
@@ -195,10 +191,11 @@ def stage_lines(report: RunReport) -> list[str]:
             f"  {stage.name:<9}{stage.seconds * 1e3:>9.2f} ms  "
             f"{stage.seconds / whole:>4.0%}  {stage.thread}{mark}"
         )
+    threads = ", ".join(f"{name} {took * 1e3:.1f} ms" for name, took in report.threads.items())
     lines += [
         "",
-        f"all together, overlapping: {report.fps:.2f} frames a second, "
-        f"{report.speed:.3g} × real time at 60 fps",
+        f"threads, which overlap: {threads}",
+        f"all together: {report.fps:.2f} frames a second, {report.speed:.3g} × real time at 60 fps",
     ]
     return lines + _busy_note(report.busy)
 
