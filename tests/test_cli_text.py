@@ -148,6 +148,40 @@ def test_the_line_says_frames_speed_and_time_left() -> None:
     assert progress.text() == (f" 18 %  1{NBSP}480/8{NBSP}058  148 fps  2.5× real time  0:44 left")
 
 
+def test_segments_of_an_earlier_run_come_one_by_one_and_do_not_count() -> None:
+    progress, clock, _ = make(8000)
+    for done in (1000, 2000, 3000):
+        progress.skip(done)
+    clock.now += 10
+    progress.update(3010)
+    assert progress.text().split("  ")[-3:] == ["1.0 fps", "0.017× real time", "1:23:10 left"]
+    progress.close()
+    assert "1.0 fps" in progress.text()
+
+
+def test_time_left_is_steady_in_a_long_run() -> None:
+    """New frames take ten seconds, and every fifth is a copy that takes none."""
+    progress, clock, _ = make(1000)
+    left = []
+    for done in range(1, 300):
+        clock.now += 0 if done % 5 == 0 else 10
+        progress.update(done)
+        left.append((done, float(progress._speed.value() or 0)))
+    late = [speed for done, speed in left if done > 100]
+    assert max(late) / min(late) < 1.1
+    assert late[-1] == pytest.approx(1 / 8, rel=0.05)
+
+
+def test_a_passing_line_is_not_for_logs() -> None:
+    progress, clock, screen = make(10, label="looking", passing=True)
+    for done in range(1, 11):
+        clock.now += 60
+        progress.update(done)
+    assert progress.text().startswith("looking  100 %")
+    progress.close()
+    assert screen.getvalue() == ""
+
+
 def test_frames_of_an_earlier_run_do_not_count_for_the_speed() -> None:
     progress, clock, _ = make(8000, start=4000)
     assert progress.text() == f" 50 %  4{NBSP}000/8{NBSP}000"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from vfi_cli import memory
 from vfi_cli.errors import InputError
+from vfi_cli.fit import Fit
 from vfi_cli.frame import Frame
 from vfi_cli.io.decode import FrameReader
 from vfi_cli.io.encode import KEYFRAME_SECONDS, VideoWriter
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 #: Stretches that are sampled.
 PLACES = 3
-#: New frames are made for about so many seconds at a place. Whatever they take, two are made at
-#: the first place; when these took long, it stays the only one.
+#: New frames are made for about so many seconds at a place. Whatever it takes, those between two
+#: frames are made, twice at the first place; when these took long, it stays the only one.
 SECONDS = 3.0
 #: Frames that are kept of a place, and the bytes that these may take.
 FRAMES, BYTES = 24, 200_000_000
@@ -109,6 +110,7 @@ class Estimate:
     work: About  # bytes on disk at most while it runs, the output among them
     memory: int | None  # bytes at most, where the system tells
     device_memory: int | None  # bytes on the GPU, where there is one
+    fit: Fit | None  # how new frames are fitted into the memory; None: there are none
     costs: Costs
 
 
@@ -137,7 +139,8 @@ def estimate(
     if survey.broken is not None:
         ends = min(ends, survey.broken.time)
     wanted = [packet for packet in sizes.pictures if begins <= packet.time < ends]
-    places = list(_places(plan, interpolator, wanted))
+    synthesizer = synthesizer_for(plan.settings, interpolator)
+    places = list(_places(plan, interpolator, synthesizer, wanted))
     video = _video_bytes(plan, survey, places, _usual(wanted))
     share = min(1.0, float((ends - begins) / plan.timeline.duration))
     kept = {item.index for item in (*plan.streams.kept, *plan.streams.converted)}
@@ -156,21 +159,21 @@ def estimate(
         work=video * 2 + others,  # the segments, and the file that they are joined into
         memory=memory.resident("peak"),
         device_memory=on_device.peak(),
+        fit=synthesizer.fit,
         costs=costs,
     )
 
 
 def _places(
-    plan: Plan, interpolator: Interpolator, packets: Sequence[PicturePacket]
+    plan: Plan,
+    interpolator: Interpolator,
+    synthesizer: Synthesizer,
+    packets: Sequence[PicturePacket],
 ) -> Iterator[_Place]:
     """Sample one place after the other, for as long as there is time."""
-    synthesizer = synthesizer_for(plan.settings, interpolator)
     interpolator.forget()
     for number, key in enumerate(_keys(plan, packets)):
-        place = _sample(plan, synthesizer, key, packets)
-        spent = sum(one.wall for one in place.making)
-        if number == 0 and len(place.making) > 1:  # the very first frame warms everything up
-            place = replace(place, making=place.making[1:])
+        place, spent = _sample(plan, synthesizer, key, packets, warm_up=number == 0)
         yield place
         if spent > 2 * SECONDS:
             return
@@ -196,9 +199,17 @@ def _keys(plan: Plan, packets: Sequence[PicturePacket]) -> list[int]:
 
 
 def _sample(
-    plan: Plan, synthesizer: Synthesizer, key: int, packets: Sequence[PicturePacket]
-) -> _Place:
-    """Decode, make and encode the frames from a keyframe on."""
+    plan: Plan,
+    synthesizer: Synthesizer,
+    key: int,
+    packets: Sequence[PicturePacket],
+    *,
+    warm_up: bool,
+) -> tuple[_Place, float]:
+    """Decode, make and encode the frames from a keyframe on; also the seconds of the making.
+
+    ``warm_up``: the frames of the first pair are made, but their time does not count.
+    """
     info, timeline = plan.info, plan.timeline
     with FrameReader(info, start_pts=key) as reader:
         frames = measured(reader, lambda frame: timeline.time_of(frame.pts), plan.settings)
@@ -207,34 +218,42 @@ def _sample(
             raise InputError(f"{info.path}: the picture at {_at(plan, key)} cannot be decoded")
         held = sum(plane.nbytes for plane in source[0][0].planes)
         source += islice(frames, max(4, min(FRAMES, BYTES // held)) - 1)
-    first, last = source[0][1], source[-1][1]
+    times = [at for _, at, _ in source]
+    grid = replace(plan.grid, start=times[0], count=None)
     counts = Counts()
     made: list[Frame] = []
-    making: list[Spent] = []
+    making: dict[int, list[Spent]] = {}  # by pair, whose frames may be made at once
     output = pictures(
         source,
         synthesizer,
         plan.settings,
-        replace(plan.grid, start=first, count=None),
+        grid,
         Part(),
         end=lambda shown: shown.time,
         counts=counts,
     )
-    enough = Watch()
-    while len(made) < 2 * len(source) and not (len(making) > 1 and enough.spent().wall > SECONDS):
+    whole = Watch()
+    while len(made) < 2 * len(source):
+        pair = bisect_right(times, grid.time(len(made)))
+        if pair not in making and len(making) > warm_up and whole.spent().wall > SECONDS:
+            break
         new, watch = counts.new, Watch()
         frame = next(output, None)
         if frame is None:
             break
         made.append(frame)
         if counts.new > new:
-            making.append(watch.spent())
+            making.setdefault(pair, []).append(watch.spent())
+    seconds = whole.spent().wall
+    if warm_up and len(making) > 1:
+        del making[min(making)]
+    counted = tuple(spent for pair in making.values() for spent in pair)
     made = made or [source[0][0]]  # of a single frame nothing is new
     watch = Watch()
     encoded = _encoded(plan, made)
     encode = watch.spent() * (1 / len(made))
-    here = [packet for packet in packets if first <= packet.time <= last]
-    return _Place(tuple(making), encode, encoded, _usual(here or packets))
+    here = [packet for packet in packets if times[0] <= packet.time <= times[-1]]
+    return _Place(counted, encode, encoded, _usual(here or packets)), seconds
 
 
 def _encoded(plan: Plan, frames: Sequence[Frame]) -> tuple[PicturePacket, ...]:

@@ -156,6 +156,8 @@ def _estimate(expected: Estimate) -> dict[str, Any]:
         "disk_bytes": about(expected.work),
         "memory_bytes": expected.memory,
         "device_memory_bytes": expected.device_memory,
+        "tile": expected.fit and expected.fit.tile,
+        "at_once": expected.fit and expected.fit.batch,
         "sample": {
             "places": costs.places,
             "new_frames": costs.new_frames,

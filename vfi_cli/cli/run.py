@@ -365,13 +365,14 @@ def describe_dry_run(run: DryRun) -> list[str]:
         on_device = expected.device_memory
         held.append(on_device and f"{messages.size(on_device)} on {plan.settings.device}")
         topics["memory"] = ", ".join(part for part in held if part)
-        work = messages.between(expected.work, lambda size: messages.size(round(size)))
+        if expected.fit is not None:
+            topics["memory"] += f", for {expected.fit}"
+        topics["output"] = messages.between(expected.output, lambda n: messages.size(round(n)))
         topics["disk"] = (
-            f"{work} while it runs, "
-            f"{messages.size(round(expected.output.value))} for good; "
+            f"about {messages.size(round(expected.work.value))} while it runs; "
             f"{messages.size(run.free)} are free"
         )
-    order = ("frames", "cuts", "repeats", "kept", "segments", "time", "memory", "disk")
+    order = ("frames", "cuts", "repeats", "kept", "segments", "time", "memory", "output", "disk")
     return [f"{topic:<9} {topics[topic]}" for topic in order if topics.get(topic)]
 
 
