@@ -128,6 +128,13 @@ def test_what_stands_in_the_way_is_told(tmp_path: Path, vfi: Vfi) -> None:
     assert "does not open" in vfi(*encoder, "--quick").err
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--quick", "--json"])
+def test_a_pipe_cannot_be_foretold(vfi: Vfi, option: str) -> None:
+    run = vfi("convert", "-", "-o", "-", "--fps", 60, option)
+    assert (run.code, run.out) == (2, "")
+    assert "a pipe is not known before it is read" in run.err
+
+
 def test_a_disk_that_is_too_small_is_a_warning(
     tmp_path: Path, vfi: Vfi, monkeypatch: pytest.MonkeyPatch
 ) -> None:

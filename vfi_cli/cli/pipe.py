@@ -26,7 +26,7 @@ def run_pipe(
     """Convert one stream in one pass; returns the exit code."""
     if len(inputs) != 1:
         raise UsageError("a pipe goes alone: give one input")
-    if params["dry_run"] or params["json"]:
+    if params["dry_run"] or params["quick"] or params["json"]:
         raise UsageError("--dry-run and --json need files; a pipe is not known before it is read")
     if params["report"] is not None:
         raise UsageError("--report needs files; a pipe cannot be looked through once more")
