@@ -65,6 +65,9 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "List models, fetch them, and look into their files.",
     ),
     CommandEntry(
+        "train", "vfi_cli.cli.train", "train", "Train a model, and show how the run goes."
+    ),
+    CommandEntry(
         "bench",
         "vfi_cli.cli.bench",
         "bench",
@@ -141,7 +144,7 @@ def load(name: str) -> Any:
     examples = getattr(module, "EXAMPLES", None)
     subcommands = getattr(module, "SUBCOMMANDS", ())
     if subcommands:
-        single.callback(epilog=examples)(function)
+        single.callback(epilog=examples, cls=getattr(module, "GROUP", None))(function)
         for called, subcommand, epilog in subcommands:
             single.command(called, cls=Command, epilog=epilog)(subcommand)
     else:

@@ -23,6 +23,12 @@ _PYRAMID = (3, 16, 32, 64, 96, 128, 196)
 _RANGE = 4
 _CORRELATION = (2 * _RANGE + 1) ** 2
 _PROJECTED = 32
+#: Widths of the densely connected convolutions.
+_DENSE = (128, 128, 96, 64, 32)
+#: Widths and dilations of the convolutions that look around.
+_CONTEXT = ((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1))
+#: Widths of those that weigh neighbours.
+_BILATERAL = (128, 128, 64, 64, 32, 32)
 #: Coarse-to-fine levels at which flow is estimated: 1/64 to 1/4 of the size.
 _LEVELS = 5
 #: The network's flow is in units of 20 pixels of the frames.
@@ -68,13 +74,13 @@ class DenseEstimator(nn.Module):
     def __init__(self, channels_in: int) -> None:
         super().__init__()
         channels = channels_in
-        for number, width in enumerate((128, 128, 96, 64, 32), 1):
+        for number, width in enumerate(_DENSE, 1):
             self.add_module(f"conv{number}", conv_leaky(channels, width))
             channels += width
         self.conv_last = _plain(channels, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        for number in range(1, 6):
+        for number in range(1, len(_DENSE) + 1):
             x = torch.cat((self.get_submodule(f"conv{number}")(x), x), 1)
         return x, self.conv_last(x)
 
@@ -84,14 +90,13 @@ class ContextNetwork(nn.Module):
 
     def __init__(self, channels_in: int) -> None:
         super().__init__()
+        widths = (channels_in, *(width for width, _ in _CONTEXT))
         self.convs = nn.Sequential(
-            conv_leaky(channels_in, 128),
-            conv_leaky(128, 128, dilation=2),
-            conv_leaky(128, 128, dilation=4),
-            conv_leaky(128, 96, dilation=8),
-            conv_leaky(96, 64, dilation=16),
-            conv_leaky(64, 32),
-            _plain(32, 2),
+            *(
+                conv_leaky(before, width, dilation=dilation)
+                for before, (width, dilation) in zip(widths, _CONTEXT, strict=False)
+            ),
+            _plain(widths[-1], 2),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ class BilateralRefinement(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (2 + 1 + _PROJECTED, 128, 128, 64, 64, 32, 32, 9)
+        widths = (2 + 1 + _PROJECTED, *_BILATERAL, 9)
         self.convs = nn.Sequential(*(conv_leaky(a, b) for a, b in pairwise(widths)))
 
     def forward(self, flow: Tensor, difference: Tensor, features: Tensor) -> Tensor:
@@ -147,7 +152,7 @@ class FlowNet(nn.Module):
         channels = _CORRELATION + _PROJECTED + 2
         self.feature_pyramid_extractor = FeaturePyramid()
         self.flow_estimators = DenseEstimator(channels)
-        self.context_networks = ContextNetwork(channels + 448 + 2)
+        self.context_networks = ContextNetwork(channels + sum(_DENSE) + 2)
         self.conv_1x1 = nn.ModuleList(
             conv_leaky(width, _PROJECTED, kernel=1) for width in _PYRAMID[:-_LEVELS:-1]
         )

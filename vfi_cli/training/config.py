@@ -23,14 +23,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: a RIFE 4.25 of any widths, coarse to fine.
+    """The network.
 
-    ``silent``: how many of the coarsest blocks stay without effect. A block that was trained on
-    crops of which it sees two by two pixels says nonsense of a whole picture.
+    ``architecture``: a name of ``vfi models list``; ``vfi-lite`` and those of RIFE 4.x, ``rife``,
+    ``rifem``, those of IFRNet, ``rrin``, ``scopeflow`` and ``eqvi`` can be trained.
+    ``widths``: channels of its blocks where they are not the published ones: of each block of a
+    RIFE, coarse to fine, or of each level of IFRNet's pyramid, fine to coarse.
+    ``context``: channels of the context features of RIFE and RIFEm.
+    ``init_from``: weights to start from, a file or the name of a model. EQVI also takes those
+    of a ScopeFlow, for its flow.
+    ``teacher``: for IFRNet's flow distillation, weights of a model that knows the motion, where
+    a sample has no exact flow.
     """
 
-    widths: tuple[int, ...] = (192, 128, 96, 48, 24)
-    silent: int = 0
+    architecture: str = "vfi-lite"
+    widths: tuple[int, ...] = ()
+    context: int = 16
+    init_from: str = ""
+    teacher: str = ""
     seed: int = 0
 
 
@@ -83,31 +93,61 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses; those of 0 are not computed. Each is described in
+    ``vfi_cli/training/losses.py``.
+
+    Of the new frame: ``laplacian``, ``census``, ``charbonnier``, ``l1`` and ``perceptual``, for
+    which ``vgg`` names a file with the weights of torchvision's VGG-16 or VGG-19.
+    ``unblended``: Laplacian of vfi-lite's frame before its blend.
+    ``teacher``: Laplacian of the frame of RIFE's teacher block; ``distillation``: what its flow
+    teaches the others.
+    ``flow_distillation`` and ``geometry``: IFRNet's.
+    ``flow``: error of the flow where it is known exactly, in pixels; beyond ``flow_cap`` (if
+    not 0) it counts a tenth.
+    """
+
+    laplacian: float = 0.0
+    census: float = 0.0
+    charbonnier: float = 0.0
+    l1: float = 0.0
+    perceptual: float = 0.0
+    unblended: float = 0.0
+    teacher: float = 0.0
+    distillation: float = 0.0
+    flow_distillation: float = 0.0
+    geometry: float = 0.0
+    flow: float = 0.0
+    flow_cap: float = 0.0
+    vgg: str = ""
+
+
+@dataclass(frozen=True)
 class PhaseConfig:
-    """One part of the run. ``until`` is the share of all steps at which it ends; ``blocks`` how
-    many of the network's blocks take part; ``synthetic`` the share of rendered samples;
-    ``crop`` the samples' height and, where ``crop_width`` is 0, width;
-    ``largest`` the mean motion, in pixels, above which a rendered sample is drawn anew;
-    ``shifted`` the share of rendered samples that are one picture moved as a whole."""
+    """One part of the run. ``until`` is the share of all steps at which it ends.
+
+    ``blocks``: how many of the network's blocks take part, coarse to fine (0: all);
+    ``silent``: how many of the coarsest stay without effect until a later phase: one that sees
+    two by two pixels of a crop learns nonsense of a whole picture;
+    ``freeze``: parameters that stay as they are, by the beginnings of their names;
+    ``synthetic``: the share of rendered samples;
+    ``crop``: the samples' height and, where ``crop_width`` is 0, width;
+    ``largest``: the mean motion, in pixels, above which a rendered sample is drawn anew;
+    ``shifted``: the share of rendered samples that are one picture moved as a whole;
+    ``loss``: weights that differ from those of ``[loss]``, by name.
+    """
 
     until: float = 1.0
-    blocks: int = 5
+    blocks: int = 0
+    silent: int = 0
+    freeze: tuple[str, ...] = ()
     synthetic: float = 0.3
     crop: int = 192
     crop_width: int = 0
     batch: int = 8
     largest: float = 40.0
     shifted: float = 0.0
-    flow_weight: float = 0.02
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the losses of the new frame; the flow's is the phase's."""
-
-    laplacian: float = 1.0
-    census: float = 0.0
-    charbonnier: float = 0.0
+    loss: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,9 +163,27 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class ValidationConfig:
+    """Held-out footage: folders of videos. Of each, ``windows`` moving windows are chosen, and
+    every ``every_minutes`` the averaged weights rebuild their middle frames, whole: the PSNR is
+    what tells whether a run gets better. ``sheet_minutes``: how often a sheet of ``crops`` crops
+    is drawn, of ``crop`` pixels a side; 0: never."""
+
+    clips: tuple[str, ...] = ()
+    every_minutes: float = 10.0
+    windows: int = 3
+    sheet_minutes: float = 30.0
+    crops: int = 6
+    crop: int = 192
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """``minutes``: where not 0, the schedule follows the time spent and not ``steps``, for a
-    machine that others use too; such a run is not repeatable to the bit."""
+    machine that others use too; such a run is not repeatable to the bit.
+
+    ``threads`` of torch; 0: as many as it likes.
+    """
 
     out: str = "run"
     steps: int = 10000
@@ -144,32 +202,57 @@ class Config:
     phases: tuple[PhaseConfig, ...] = (PhaseConfig(),)
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     run: RunConfig = field(default_factory=RunConfig)
     folder: str = "."  # of the file: what relative paths start from
 
     def path(self, name: str) -> Path:
         return Path(self.folder) / Path(name).expanduser()
 
+    def losses(self, phase: PhaseConfig) -> LossConfig:
+        """The weights of the losses during a phase."""
+        return dataclasses.replace(self.loss, **phase.loss)  # type: ignore[arg-type]
+
     def fingerprint(self) -> str:
-        """What must not change when a run is resumed: everything but where, how long and how
-        often it reports."""
+        """What must not change when a run is resumed: everything but where the data lies, how
+        long the run is and how often it reports."""
         table = dataclasses.asdict(self)
-        for key in ("folder", "run", "data"):
+        for key in ("folder", "run", "validation"):
             table.pop(key)
+        for key in ("clips", "textures", "sets", "cache", "cache_gigabytes", "workers"):
+            table["data"].pop(key)
         table["seed"] = self.run.seed
-        table["scenes"] = (self.data.scenes, self.data.scene_size, self.data.scene_motion)
         return json.dumps(table, sort_keys=True)
+
+
+SHIPPED = Path(__file__).parent / "configs"
+
+
+def shipped() -> list[tuple[str, str]]:
+    """The configurations that come with the program: names, and what their first lines say."""
+    found = []
+    for path in sorted(SHIPPED.glob("*.toml")):
+        first = path.read_text(encoding="utf-8").partition("\n")[0]
+        found.append((path.stem, first.lstrip("# ")))
+    return found
 
 
 def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
     """The configuration in a TOML file with ``table.key=value`` overrides (values as in TOML).
 
+    ``path`` may be the name of a shipped one, whose folders are then relative to the current one.
     Raises InputError for a file that cannot be read, UsageError that names the key otherwise.
     """
+    folder = path.parent
+    if not path.exists() and str(path) in [name for name, _ in shipped()]:
+        path, folder = SHIPPED / f"{path}.toml", Path()
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        there = ", ".join(name for name, _ in shipped())
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); shipped configurations: {there}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not TOML ({error})") from None
     for text in overrides:
@@ -186,7 +269,7 @@ def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
             raise UsageError(f"--set {text}: {names[0]} is no table with keys")
         inner[names[1]] = parsed
     config = _build(Config, table, str(path), "")
-    config = dataclasses.replace(config, folder=str(path.parent))
+    config = dataclasses.replace(config, folder=str(folder))
     _check(config, str(path))
     return config
 
@@ -215,6 +298,11 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         return tuple(
             _value(inner, item, where, f"{key}[{number}]") for number, item in enumerate(value)
         )
+    if typing.get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise UsageError(f"{where}: {key} must be a table of keys")
+        inner = typing.get_args(hint)[1]
+        return {name: _value(inner, item, where, f"{key}.{name}") for name, item in value.items()}
     if isinstance(hint, types.UnionType):
         hint = typing.get_args(hint)[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -228,33 +316,52 @@ _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 
 def _check(config: Config, where: str) -> None:
+    """What can be told without the network; the rest is :mod:`vfi_cli.training.families`'s."""
+    weights = {item.name for item in dataclasses.fields(LossConfig) if item.type == "float"}
+    silent = [phase.silent for phase in config.phases]
     for number, phase in enumerate(config.phases):
         name = f"phases[{number}]"
         if not 0 <= phase.synthetic <= 1:
             raise UsageError(f"{where}: {name}.synthetic must lie between 0 and 1")
-        if not 1 <= phase.blocks <= len(config.model.widths):
-            raise UsageError(
-                f"{where}: {name}.blocks must lie between 1 and {len(config.model.widths)}"
-            )
-        if phase.crop % 64 or phase.crop <= 0:
-            raise UsageError(f"{where}: {name}.crop must be a multiple of 64")
-        if phase.crop_width % 64 or phase.crop_width < 0:
-            raise UsageError(f"{where}: {name}.crop_width must be a multiple of 64, or 0")
+        if phase.crop <= 0 or phase.crop_width < 0:
+            raise UsageError(f"{where}: {name}.crop must be positive, crop_width positive or 0")
         if phase.batch < 1:
             raise UsageError(f"{where}: {name}.batch must be at least 1")
+        for key in phase.loss:
+            if key not in weights:
+                there = ", ".join(sorted(weights))
+                raise UsageError(f"{where}: unknown key {name}.loss.{key}; there are {there}")
+        if not any(getattr(config.losses(phase), key) for key in weights - {"flow_cap"}):
+            raise UsageError(f"{where}: the losses of {name} all have the weight 0 (table [loss])")
+        if config.losses(phase).perceptual and not config.loss.vgg:
+            raise UsageError(
+                f"{where}: loss.perceptual needs the weights of torchvision's VGG-16 or VGG-19; "
+                "name their file in loss.vgg"
+            )
+    if silent != sorted(silent, reverse=True):
+        raise UsageError(f"{where}: phases.silent must not rise: what was trained would be lost")
     ends = [phase.until for phase in config.phases]
     if not ends or ends != sorted(ends) or ends[-1] != 1.0:
         raise UsageError(f"{where}: phases must end at rising shares, the last until = 1.0")
     if config.optim.lr <= 0 or config.run.steps < 1 or config.optim.accumulate < 1:
         raise UsageError(f"{where}: optim.lr, optim.accumulate and run.steps must be positive")
-    if not 0 <= config.model.silent < len(config.model.widths):
-        raise UsageError(f"{where}: model.silent must be less than the number of blocks")
-    if len(config.model.widths) not in (4, 5) or min(config.model.widths) < 2:
-        raise UsageError(f"{where}: model.widths must be four or five numbers")
-    for key in ("clips", "textures"):
-        for name in getattr(config.data, key):
+    if config.run.log_every < 1:
+        raise UsageError(f"{where}: run.log_every must be positive")
+    shown = config.validation
+    if min(shown.windows, shown.crops, shown.crop) < 1 or shown.every_minutes <= 0:
+        raise UsageError(
+            f"{where}: validation.windows, crops, crop and every_minutes must be positive"
+        )
+    for table, key in (("data", "clips"), ("data", "textures"), ("validation", "clips")):
+        for name in getattr(getattr(config, table), key):
             if not config.path(name).is_dir():
-                raise InputError(f"{where}: data.{key}: there is no folder {config.path(name)}")
+                raise InputError(f"{where}: {table}.{key}: there is no folder {config.path(name)}")
+    for key in ("init_from", "teacher"):
+        name = getattr(config.model, key)
+        if Path(name).suffix and not config.path(name).is_file():
+            raise InputError(f"{where}: model.{key}: there is no file {config.path(name)}")
+    if config.loss.vgg and not config.path(config.loss.vgg).is_file():
+        raise InputError(f"{where}: loss.vgg: there is no file {config.path(config.loss.vgg)}")
     if any(phase.synthetic < 1 for phase in config.phases) and not (
         config.data.clips or config.data.sets
     ):

@@ -6,6 +6,8 @@ layers that leaves a thousandth of it, and flow stays at zero for thousands of s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -33,3 +35,32 @@ def initialise(network: nn.Module) -> None:
             layer.weight.normal_(0, spread if name.startswith("encode") else 0.03 * spread)
             assert layer.bias is not None
             layer.bias.zero_()
+
+
+@torch.no_grad()
+def initialise_plain(network: nn.Module, last: Iterable[str], first: Iterable[str] = ()) -> None:
+    """Draws the weights of any other network: He et al.'s for a leaky ReLU, and biases of zero.
+
+    Layers named ``last`` get a tenth of that, so that flow, masks and residuals begin near zero
+    and the first picture is nearly the blend of both frames. Those named ``first`` see pictures
+    centred: their mean is the same everywhere, and what matches everywhere tells nothing.
+    """
+    quiet, centred = set(last), set(first)
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, a=0.2, nonlinearity="leaky_relu")
+            if isinstance(layer, nn.ConvTranspose2d):
+                # Fan-in as torch counts it is of the transposed layer; stride 2 reads a quarter.
+                spread = (layer.weight.shape[0] * layer.weight[0, 0].numel() / 4) ** -0.5
+                layer.weight.normal_(0, spread)
+            if layer.bias is not None:
+                layer.bias.zero_()
+            if name in quiet:
+                layer.weight *= 0.1
+                quiet.discard(name)
+            if name in centred:
+                assert layer.bias is not None
+                layer.weight *= SPREAD
+                layer.bias -= MEAN * layer.weight.sum((1, 2, 3))
+                centred.discard(name)
+    assert not quiet | centred, f"no layers {quiet | centred}"

@@ -1,0 +1,437 @@
+"""Each family of networks: it learns, resumes to the bit, and its shipped configuration runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainkit import FAMILIES, FOUR, narrow, paint, scenes, small, weights
+from vfi_cli.errors import InputError, ModelError, UsageError
+from vfi_cli.models import load_model
+from vfi_cli.models.base import Interpolator, Network
+from vfi_cli.models.registry import registry
+from vfi_cli.training import losses
+from vfi_cli.training.config import SHIPPED, LossConfig, read_config, shipped
+from vfi_cli.training.data import Batch, Pool
+from vfi_cli.training.export import export
+from vfi_cli.training.families import Family, build, everywhere, pair, trainable
+from vfi_cli.training.loop import Trainer
+from vfi_cli.training.run import start
+from vfi_cli.training.teacher import FlowTeacher
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    narrow(monkeypatch)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Pool]:
+    folder = tmp_path_factory.mktemp("scenes")
+    return {four: scenes(folder / str(four), four=four) for four in (False, True)}
+
+
+def trainer_of(name: str, folder: Path, pools: dict[bool, Pool], **optim: float) -> Trainer:
+    return Trainer(small(name, folder, **optim), clips=None, pool=pools[name in FOUR])
+
+
+#: Steps and learning rate with which one batch is learned, and what is left of its loss.
+LEARNS = {
+    "vfi-lite": (20, 2e-3, 0.4),
+    "rife": (20, 2e-3, 0.4),
+    "rifem": (20, 2e-3, 0.5),
+    "rife-v4.6": (20, 2e-3, 0.4),
+    "ifrnet": (20, 2e-3, 0.5),
+    "rrin": (20, 1e-3, 0.5),
+    "scopeflow": (25, 2e-3, 0.8),
+    "eqvi": (8, 3e-4, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_learns_a_batch(name: str, tmp_path: Path, pools: dict[bool, Pool]) -> None:
+    steps, rate, left = LEARNS[name]
+    config = small(name, tmp_path, lr=rate)
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, steps=1000))
+    trainer = Trainer(config, clips=None, pool=pools[name in FOUR])
+    phase = trainer.config.phases[0]
+    batches = [trainer.sampler.batch(number, phase) for number in range(8)]
+    batch = max(batches, key=lambda batch: float(batch.flow.abs().mean()))  # something to learn
+    seen = [trainer.train_step([batch], phase) for _ in range(steps)]
+    values = [step["loss"] for step in seen if step]
+    assert len(values) == steps
+    assert sum(values[-3:]) / 3 < left * values[0], values
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_resumed_run_is_the_uninterrupted_one(
+    name: str, tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    whole = trainer_of(name, tmp_path / "whole", pools)
+    whole.run(steps=2)
+    first = trainer_of(name, tmp_path / "parts", pools)
+    first.run(steps=1)
+    torch.rand(3)  # whatever else used the generator
+    second = trainer_of(name, tmp_path / "parts", pools)
+    second.resume()
+    second.run(steps=1)
+    assert whole.step == second.step == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights(whole), weights(first), strict=True))
+    moments = (trainer.optimiser.state_dict()["state"] for trainer in (whole, second))
+    for one, other in zip(*(list(state.values()) for state in moments), strict=True):
+        assert torch.equal(one["exp_avg_sq"], other["exp_avg_sq"])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_training_sees_what_inference_gives(
+    name: str, tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    """The forward pass of training is another one in some families; its frame is the same."""
+    trainer = trainer_of(name, tmp_path, pools)
+    network = trainer.network
+    batch = trainer.sampler.batch(1, trainer.config.phases[0])
+    with torch.no_grad():
+        found = trainer.family.eval()(batch, trainer.config.phases[0])
+        if name == "scopeflow":
+            expected = network.flow(torch.stack((batch.middle, batch.frame0), 1))
+            torch.testing.assert_close(found.own["flow"][:1], expected)
+            return
+        frames = pair(batch)
+        if name == "eqvi":
+            assert batch.before is not None
+            assert batch.after is not None
+            frames = torch.stack((batch.before, batch.frame0, batch.frame1, batch.after), 1)
+        torch.testing.assert_close(found.picture, network(frames, batch.t), atol=2e-5, rtol=1e-4)
+        motion = network.motion(frames, batch.t)
+    torch.testing.assert_close(
+        found.stages[-1].flow, torch.cat((motion.flow0, motion.flow1), 1), atol=1e-3, rtol=1e-3
+    )
+
+
+def short(folder: Path, name: str) -> list[str]:
+    """Overrides that make a shipped configuration a matter of seconds, on the folder's picture."""
+    found = [
+        f'data.textures=["{folder}"]',
+        f'data.cache="{folder}/cache"',
+        "data.clips=[]",
+        "data.scenes=8",
+        "data.scene_size=96",
+        "data.scene_motion=[4.0]",
+        f'run.out="{folder}/run"',
+        "run.steps=3",
+        "run.log_every=1",
+        "run.threads=1",
+    ]
+    model, _ = FAMILIES.get({"rife46": "rife-v4.6"}.get(name, name), ({}, {}))
+    for key, value in model.items():
+        found.append(f"model.{key}={list(value) if isinstance(value, tuple) else value}")
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name, _ in shipped()])
+def test_shipped_configurations_train(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are, but for the places of the data, three steps, small crops and narrow blocks."""
+    paint(tmp_path / "a.png")
+    text = (SHIPPED / f"{name}.toml").read_text(encoding="utf-8")
+    lines = []
+    for line in text.splitlines():
+        key = line.partition("=")[0].strip()
+        if key in ("crop", "batch", "synthetic", "crop_width"):
+            value = {"crop": 64, "batch": 1, "synthetic": 1.0, "crop_width": 0}[key]
+            line = f"{key} = {value}"  # noqa: PLW2901
+        lines.append(line)
+    path = tmp_path / f"{name}.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    said: list[str] = []
+    trainer = start(path, short(tmp_path, name), device="cpu", report=said.append)
+    trainer.run()
+    assert trainer.step == 3
+    assert any(line.startswith("step 3  100.0 %") for line in said)
+    assert (tmp_path / "run/last.pt").is_file()
+
+
+def test_shipped_configurations_say_what_they_are() -> None:
+    names = dict(shipped())
+    assert {"vfi-lite", "rife", "rifem", "rife46", "ifrnet", "rrin", "scopeflow", "eqvi"} <= set(
+        names
+    )
+    assert all(len(text) > 20 for text in names.values())
+
+
+@pytest.mark.parametrize("name", ["rife", "ifrnet", "scopeflow"])
+def test_what_is_trained_can_be_loaded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published widths: those that files are recognised by."""
+    monkeypatch.undo()
+    config = small(name, tmp_path)
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, widths=(), context=16)
+    )
+    trainer = Trainer(config, clips=None, pool=None)
+    trainer.save()
+    text = export(tmp_path / "run/last.pt", tmp_path / "w.safetensors")
+    assert f'architecture = "{name}"' in text
+    assert "after 0 steps" in text
+    model = load_model(tmp_path / "w.safetensors", device="cpu", dtype="float32")
+    assert model.architecture == name
+
+
+# What belongs to one family ---------------------------------------------------------------
+
+
+def test_a_silent_block_stays_silent_until_a_phase_wakes_it(
+    tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    config = small("vfi-lite", tmp_path)
+    quiet = dataclasses.replace(config.phases[0], until=0.5, silent=1)
+    config = dataclasses.replace(config, phases=(quiet, config.phases[0]))
+    trainer = Trainer(config, clips=None, pool=pools[False])
+    block = trainer.network.get_submodule("block0")
+    before = [p.detach().clone() for p in block.parameters()]
+    trainer.run(steps=2)
+    assert all(torch.equal(a, b) for a, b in zip(before, block.parameters(), strict=True))
+    batch = trainer.sampler.batch(0, quiet)
+    with torch.no_grad():
+        found = trainer.family(batch, quiet)
+    assert not bool(found.stages[0].flow.any())
+    assert bool(found.stages[1].flow.any())
+    trainer.run(steps=2)
+    with torch.no_grad():
+        assert bool(trainer.family(batch, quiet).stages[0].flow.any())
+
+
+def test_the_teacher_of_rife_sees_the_truth_and_teaches(
+    tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    trainer = trainer_of("rife", tmp_path, pools)
+    phase = trainer.config.phases[0]
+    batch = trainer.sampler.batch(0, phase)
+    assert bool((batch.t == 0.5).all())
+    other = dataclasses.replace(batch, middle=batch.middle.flip(-1))
+    trainer.family.train()
+    with torch.no_grad():
+        one, two = trainer.family(batch, phase), trainer.family(other, phase)
+    torch.testing.assert_close(one.picture, two.picture)  # the network does not see it
+    assert not torch.equal(one.own["teacher"][1], two.own["teacher"][1])
+    with torch.no_grad():
+        trainer.family.eval()
+        assert "teacher" not in trainer.family(batch, phase).own
+
+
+def test_ifrnets_coarse_flows_are_enlarged_to_pixels(
+    tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    trainer = trainer_of("ifrnet", tmp_path, pools)
+    batch = trainer.sampler.batch(0, trainer.config.phases[0])
+    constant = torch.zeros_like(batch.flow)
+
+    def levels(frames: torch.Tensor, t: torch.Tensor) -> tuple:
+        """As though every level had found the same motion of 8 pixels."""
+        found = [
+            (torch.full((1, 4, 64 // s, 64 // s), 8.0 / s), torch.zeros(1, 2, 8, 8))
+            for s in (8, 4, 2)
+        ]
+        return batch.middle, constant + 8, found
+
+    trainer.network.stages = levels  # type: ignore[method-assign]
+    found = trainer.family(batch, trainer.config.phases[0])
+    assert len(found.stages) == 4
+    for stage in found.stages:
+        torch.testing.assert_close(stage.flow, constant + 8)
+
+
+def test_flow_distillation_needs_a_reference(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+    trainer = trainer_of("ifrnet", tmp_path, pools)
+    batch = trainer.sampler.batch(0, trainer.config.phases[0])
+    unknown = dataclasses.replace(batch, has_flow=torch.zeros_like(batch.has_flow))
+    weights = LossConfig(flow_distillation=1.0)
+    with torch.no_grad():
+        found = trainer.family(batch, trainer.config.phases[0])
+        assert "flow_distillation" in trainer.family.parts(found, batch, weights)
+        assert "flow_distillation" not in trainer.family.parts(found, unknown, weights)
+
+
+@pytest.mark.parametrize("name", ["scopeflow", "ifrnet"])
+def test_a_flow_teacher_fills_in_what_is_not_known(
+    name: str, tmp_path: Path, pools: dict[bool, Pool]
+) -> None:
+    network = registry()[name].prototype()
+    teacher = FlowTeacher(Interpolator(network, name=name, device="cpu"))
+    trainer = trainer_of("rife-v4.6", tmp_path, pools)
+    batch = trainer.sampler.batch(0, dataclasses.replace(trainer.config.phases[0], batch=2))
+    half = dataclasses.replace(batch, has_flow=torch.tensor([True, False]))
+    filled = teacher.fill(half)
+    assert filled.has_flow.all()
+    assert torch.equal(filled.flow[0], batch.flow[0])
+    if name == "scopeflow":
+        expected = teacher.model.flow(torch.stack((batch.middle, batch.frame1), 1))[1]
+        torch.testing.assert_close(filled.flow[1, 2:], expected.clone(), atol=1e-4, rtol=1e-4)
+    assert not filled.flow.is_inference()
+    with pytest.raises(UsageError, match=r"model\.teacher: x finds no motion"):
+        FlowTeacher(Interpolator(Network(), name="x", device="cpu"))
+
+
+def test_eqvi_begins_with_the_flow_of_a_scopeflow(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+    flow = trainer_of("scopeflow", tmp_path / "flow", pools)
+    flow.save()
+    config = small("eqvi", tmp_path)
+    file = tmp_path / "flow/run/last.pt"
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, init_from=str(file)),
+        phases=(dataclasses.replace(config.phases[0], freeze=("flownet.",)),),
+    )
+    trainer = Trainer(config, clips=None, pool=pools[True])
+    own = trainer.network.get_submodule("flownet").state_dict()
+    assert all(torch.equal(own[key], value) for key, value in flow.network.state_dict().items())
+    gradient = trainer.network.get_grad.weight_h.detach().clone()
+    synthesis = trainer.network.synthesisnet.conv4.weight.detach().clone()
+    trainer.run(steps=1)
+    own = trainer.network.get_submodule("flownet").state_dict()
+    assert all(torch.equal(own[key], value) for key, value in flow.network.state_dict().items())
+    assert torch.equal(gradient, trainer.network.get_grad.weight_h)
+    assert not torch.equal(synthesis, trainer.network.synthesisnet.conv4.weight)
+
+
+def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+    first = trainer_of("vfi-lite", tmp_path, pools)
+    first.run(steps=1)
+    export(tmp_path / "run/last.pt", tmp_path / "w.safetensors")
+    config = small("vfi-lite", tmp_path / "second")
+
+    def begin(name: str, **model: object) -> Family:
+        changed = dataclasses.replace(config.model, init_from=name, **model)
+        given = dataclasses.replace(config, model=changed, folder=str(tmp_path))
+        return Trainer(given, clips=None, pool=pools[False]).family
+
+    for name, tolerance in (("run/last.pt", 0.0), ("w.safetensors", 1e-2)):
+        for key, value in begin(name).network.state_dict().items():
+            torch.testing.assert_close(
+                value, first.ema.state_dict()[key], atol=tolerance, rtol=tolerance
+            )
+    with pytest.raises(ModelError, match=r"model\.init_from: these weights have another shape of"):
+        begin("w.safetensors", widths=(16, 16, 16, 16, 8))
+    with pytest.raises(ModelError, match=r"model\.init_from: .*there is no model"):
+        begin("nothing")
+    (tmp_path / "w.pth").write_bytes(b"junk")
+    with pytest.raises(ModelError, match=r"model\.init_from: .*w\.pth"):
+        begin("w.pth")
+
+
+def test_published_files_of_rife_bring_their_teacher(tmp_path: Path) -> None:
+    family = build(small("rife", tmp_path))
+    state = {key: torch.randn_like(value) for key, value in family.network.state_dict().items()}
+    block = {key: torch.randn_like(value) for key, value in family.helper.state_dict().items()}
+    family.accept(state | {f"block_tea.{key}": value for key, value in block.items()})
+    assert all(torch.equal(block[key], value) for key, value in family.helper.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("rife-v9", {}, r"model\.architecture: 'rife-v9' cannot be trained; there are .*eqvi"),
+        ("rife", {"widths": (1, 2)}, r"model\.widths must be three numbers"),
+        ("ifrnet", {"widths": (8,)}, r"model\.widths must be the four widths"),
+        ("rrin", {"widths": (8,)}, r"model\.widths: rrin has those of its paper"),
+        ("vfi-lite", {"widths": (8, 8)}, r"model\.widths must be 5 numbers"),
+        ("vfi-lite", {"crop": 96}, r"phases\[0\]\.crop must be a multiple of 64"),
+        ("vfi-lite", {"crop_width": 96}, r"phases\[0\]\.crop_width must be a multiple of 64"),
+        ("vfi-lite", {"blocks": 6}, r"phases\[0\]\.blocks must lie between 0 \(all\) and 5"),
+        ("vfi-lite", {"silent": 5}, r"phases\[0\]\.silent must be less"),
+        ("rrin", {"blocks": 1}, r"phases\[0\]\.blocks must lie"),
+        ("rrin", {"loss": {"teacher": 1.0}}, r"loss\.teacher is nothing that rrin has"),
+        ("rrin", {"freeze": ("Flow_R.",)}, r"phases\[0\]\.freeze: no parameter's name begins"),
+        ("scopeflow", {"synthetic": 0.5}, r"phases\.synthetic must be 1"),
+    ],
+)
+def test_what_a_family_cannot_do_is_named(
+    name: str, changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    config = small(name if name in FAMILIES else "rife", tmp_path)
+    widths = changes.pop("widths", config.model.widths)
+    model = dataclasses.replace(config.model, architecture=name, widths=widths)  # type: ignore[arg-type]
+    phase = dataclasses.replace(config.phases[0], **changes)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=message):
+        build(dataclasses.replace(config, model=model, phases=(phase,)))
+
+
+def test_all_families_are_named() -> None:
+    assert set(FAMILIES) < set(trainable())
+    assert "rife-v4.0" not in trainable()
+
+
+def test_exact_flow_counts_at_each_stage(tmp_path: Path) -> None:
+    from vfi_cli.training.families import Found
+
+    family = build(small("rrin", tmp_path))
+    flow = torch.randn(2, 4, 8, 8)
+    picture = torch.zeros(2, 3, 8, 8)
+    known = torch.tensor([True, False])
+    batch = Batch(picture, picture, picture, torch.full((2, 1, 1, 1), 0.5), flow, known)
+    found = Found(picture, [everywhere(flow + 1), everywhere(flow + 2)])
+    parts = family.parts(found, batch, LossConfig(flow=1.0))
+    assert float(parts["flow"]) == pytest.approx((1 + 2) * 0.5)
+    assert float(losses.flow_l1(flow[:1] + 3, flow[:1])) == pytest.approx(3)
+
+
+def test_four_frames_are_asked_for(tmp_path: Path) -> None:
+    text = '[model]\narchitecture = "eqvi"\n[data]\ntextures = ["."]\n[loss]\nl1 = 1\n[[phases]]\n'
+    (tmp_path / "a.toml").write_text(text + "synthetic = 1.0\ncrop = 64\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"data\.four must be true: eqvi sees four frames"):
+        start(tmp_path / "a.toml", device="cpu")
+
+
+def test_a_perceptual_loss_needs_its_weights(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+    paint(tmp_path / "a.png")
+    begin = [*short(tmp_path, "rrin"), "loss.perceptual=0.1"]
+    with pytest.raises(UsageError, match=r"loss\.perceptual needs the weights .* loss\.vgg"):
+        read_config(Path("rrin"), begin)
+    with pytest.raises(InputError, match=r"loss\.vgg: there is no file .*vgg\.pth"):
+        read_config(Path("rrin"), [*begin, 'loss.vgg="vgg.pth"'])
+    layers: list[nn.Module] = []
+    before = 3
+    for stage in (2, 2, 3, 3, 3):
+        for _ in range(stage):
+            layers += [nn.Conv2d(before, 4, 3, 1, 1), nn.ReLU()]
+            before = 4
+        layers.append(nn.MaxPool2d(2))
+    vgg = nn.Module()
+    vgg.features = nn.Sequential(*layers)
+    torch.save(vgg.state_dict(), tmp_path / "vgg.pth")
+    config = small("rrin", tmp_path)
+    loss = dataclasses.replace(config.loss, perceptual=0.1, vgg="vgg.pth")
+    trainer = Trainer(dataclasses.replace(config, loss=loss), clips=None, pool=pools[False])
+    batch = trainer.sampler.batch(0, config.phases[0])
+    total, parts = trainer.loss(batch, config.phases[0])
+    assert float(total.detach()) == pytest.approx(parts["l1"] + 0.1 * parts["perceptual"], rel=1e-3)
+    assert trainer.perceptual is not None
+    assert float(trainer.perceptual(batch.middle, batch.middle)) == 0
+    x, y, expected = batch.middle, batch.frame0, 0.0
+    mean, spread = (
+        torch.tensor(values).view(1, 3, 1, 1)
+        for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    x, y = (x - mean) / spread, (y - mean) / spread
+    with torch.no_grad():
+        for number, layer in enumerate(layers):  # a ReLU before a pooling ends a stage
+            x, y = layer(x), layer(y)
+            if number + 1 < len(layers) and isinstance(layers[number + 1], nn.MaxPool2d):
+                expected += float((x - y).abs().mean()) / 5
+        assert float(trainer.perceptual(batch.middle, batch.frame0)) == pytest.approx(
+            expected, rel=1e-4
+        )
+    torch.save({"features.0.weight": torch.zeros(4, 3, 3, 3)}, tmp_path / "vgg.pth")
+    with pytest.raises(InputError, match=r"loss\.vgg: .*holds no VGG-16 or VGG-19"):
+        Trainer(dataclasses.replace(config, loss=loss), clips=None, pool=None)
