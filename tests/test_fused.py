@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.golden import distribution, read_golden
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.lite import LiteNet
+from vfi_cli.models.registry import registry
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
 from vfi_cli.models.rife4 import LITE_SCALES, IFNet, Spec
@@ -358,3 +362,27 @@ def test_a_frame_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = net.interpolate(frames.flip(1), 0.5, keys=("b", "a"))
     assert len(encoded) == 2
     assert torch.equal(kept, made)
+
+
+# ------------------------------------------------------------------------- the ruler
+
+
+@pytest.mark.parametrize("name", ["rife", "rifem", "rife-v4.2", "rife-v4.6", "rife-v4.25"])
+def test_the_benchmarks_plain_operators_are_the_authors(name: str, shared_data: Path) -> None:
+    """What benchmarks/inference.py measures against makes the golden pictures."""
+    place = Path(__file__).parents[1] / "benchmarks" / "plain.py"
+    loader = importlib.util.spec_from_file_location("plain", place)
+    assert loader is not None
+    assert loader.loader is not None
+    plain = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(plain)
+    golden = read_golden(shared_data / "golden" / f"{name}.npz")
+    net = next(known for known in registry() if known.name == name).prototype().eval()
+    net.load_state_dict(
+        {key: value for key, value in golden.state().items() if key in net.state_dict()}
+    )
+    case = next(case for case in golden.cases if set(case) <= {"t", "array"})
+    with torch.inference_mode(), ops.use_reference():
+        way = plain.rife4 if isinstance(net, IFNet) else plain.rife
+        error = way(net, golden.frames, case["t"])[0] - golden.expected(case)
+    assert float(error.abs().mean()) < 2e-5, distribution(error)

@@ -15,6 +15,12 @@ namespace {
 #define VFI_RESTRICT __restrict__
 #endif
 
+#if defined(__GNUC__)
+#define VFI_ALWAYS_INLINE inline __attribute__((always_inline))
+#else
+#define VFI_ALWAYS_INLINE inline
+#endif
+
 constexpr int64_t kTile = 128;  // pixels whose neighbours are worked out together
 
 template <typename T>

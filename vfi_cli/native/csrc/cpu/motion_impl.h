@@ -133,16 +133,27 @@ class Enlarger {
 
   // One channel of one grid row to row_[0 … width), with its ends repeated on both sides.
   void read(int64_t batch, int64_t y, int64_t channel) {
-    const int64_t half = side_ / 2, n = step_->channels;
+    const int64_t half = side_ / 2;
     const int64_t within = (y + half) % side_;
-    const T* tile = at<T>(step_->tiles, batch, (y + half) / side_, 0) + within * side_ * n + channel;
-    const int64_t tiles = (step_->width + half + side_ - 1) / side_;
-    float* to = row_ - half;
-    for (int64_t i = 0; i < tiles; ++i, tile += step_->tiles.x_stride, to += side_) {
-      for (int64_t j = 0; j < side_; ++j) to[j] = load(tile[j * n]);
+    const T* tiles = at<T>(step_->tiles, batch, (y + half) / side_, 0) +
+                     within * side_ * step_->channels + channel;
+    switch (side_) {
+      case 4: read_tiles<4>(tiles); break;
+      case 2: read_tiles<2>(tiles); break;
+      default: read_tiles<1>(tiles); break;
     }
     row_[-1] = row_[0];
     row_[step_->width] = row_[step_->width - 1];
+  }
+
+  template <int64_t side>
+  void read_tiles(const T* tile) {
+    const int64_t n = step_->channels, stride = step_->tiles.x_stride;
+    const int64_t count = (step_->width + side / 2 + side - 1) / side;
+    float* VFI_RESTRICT to = row_ - side / 2;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t j = 0; j < side; ++j) to[i * side + j] = load(tile[i * stride + j * n]);
+    }
   }
 
   const Step* step_ = nullptr;
@@ -247,7 +258,7 @@ inline void find_places(int64_t n, const float* columns, float row, const float*
 }
 
 template <typename Lanes, typename T>
-inline Lanes sample(const T* picture, int64_t dx, int64_t dy, const Places& places, int64_t i) {
+VFI_ALWAYS_INLINE Lanes sample(const T* picture, int64_t dx, int64_t dy, const Places& places, int64_t i) {
   const T* top = picture + places.base[i];
   const T* bottom = top + dy;
   return load_lanes<Lanes>(top) * places.w00[i] + load_lanes<Lanes>(top + dx) * places.w01[i] +
@@ -466,7 +477,7 @@ template <typename T>
 class BlendRows {
  public:
   static int64_t scratch(const FrameBlend& p) {
-    return FlowRows<T>::scratch(p.motion, 1) + 6 * p.motion.width + 2 * p.motion.width;
+    return FlowRows<T>::scratch(p.motion, 1) + 9 * p.motion.width;
   }
 
   BlendRows(const FrameBlend& p, float* memory)
@@ -475,7 +486,8 @@ class BlendRows {
     flow_ = memory + FlowRows<T>::scratch(p.motion, 1);
     columns_ = flow_ + 5 * width;
     apart_ = columns_ + width;
-    missed_ = apart_ + width;
+    above_ = apart_ + width;
+    missed_ = above_ + width;
     for (int64_t i = 0; i < width; ++i) columns_[i] = static_cast<float>(i);
   }
 
@@ -506,14 +518,20 @@ class BlendRows {
                     views[side], places[side]);
       }
       float* to = out + x;
+      float made[4 * kTile], apart[4 * kTile];
       for (int64_t i = 0; i < n; ++i) {
         const Lanes a = sample<Lanes>(frames[0], views[0].x_stride, views[0].y_stride, places[0], i);
         const Lanes b = sample<Lanes>(frames[1], views[1].x_stride, views[1].y_stride, places[1], i);
-        const Lanes apart = a - b;
-        const Lanes made = b + apart * share[i];
-        for (int64_t c = 0; c < 3; ++c) to[c * p_.out.channel_stride + i] = made[c];
-        if (p_.cells.data) missed_[x + i] = sum_of_sizes(apart);
+        store_lanes<Lanes>(apart + 4 * i, a - b);
+        store_lanes<Lanes>(made + 4 * i, b + (a - b) * share[i]);
       }
+      const int64_t plane = p_.out.channel_stride;
+      for (int64_t i = 0; i < n; ++i) {
+        to[i] = made[4 * i];
+        to[plane + i] = made[4 * i + 1];
+        to[2 * plane + i] = made[4 * i + 2];
+      }
+      if (p_.cells.data) add_sizes(n, apart, missed_ + x);
       if (p_.residual.data) add_residual(batch, y, x, n, to);
     }
     if (p_.cells.data) add_to_cells(batch, y, frames, views);
@@ -531,8 +549,13 @@ class BlendRows {
     }
   }
 
-  static float sum_of_sizes(const Vector<float, 4>& x) {
-    return (x[0] < 0 ? -x[0] : x[0]) + (x[1] < 0 ? -x[1] : x[1]) + (x[2] < 0 ? -x[2] : x[2]);
+  static float size_of(float x) { return x < 0.0f ? -x : x; }
+
+  // The first three of every four values, by their size.
+  static void add_sizes(int64_t n, const float* values, float* VFI_RESTRICT sums) {
+    for (int64_t i = 0; i < n; ++i) {
+      sums[i] = size_of(values[4 * i]) + size_of(values[4 * i + 1]) + size_of(values[4 * i + 2]);
+    }
   }
 
   void add_to_cells(int64_t batch, int64_t y, const float* const* frames, const View* views) {
@@ -542,36 +565,43 @@ class BlendRows {
     float* missed = largest + p_.cells.channel_stride;
     const float* a = frames[0] + y * views[0].y_stride;
     const float* b = frames[1] + y * views[1].y_stride;
-    // Of every second row the sums stay for the next, which makes squares of 2 by 2 of them.
-    const bool upper = y % 2 == 0;
+    for (int64_t x = 0; x < width; x += kTile) {
+      const int64_t n = width - x < kTile ? width - x : kTile;
+      float apart[4 * kTile];
+      for (int64_t i = 0; i < 4 * n; ++i) apart[i] = a[4 * x + i] - b[4 * x + i];
+      add_sizes(n, apart, apart_ + x);
+    }
+    // Squares of 2 by 2 pixels need the row above.
+    const bool lower = y % 2 == 1, top = y % kCell == 0;
     constexpr float kMean = 1.0f / (3 * kCell * kCell), kSquare = 1.0f / (3 * 4);
     for (int64_t i = 0; i < cells; ++i) {
       float sum = 0.0f, missed_sum = 0.0f, most = y % kCell < 2 ? 0.0f : largest[i];
-      for (int64_t j = i * kCell; j < (i + 1) * kCell; j += 2) {
-        using Lanes = Vector<float, 4>;
-        float pair = 0.0f;
-        for (int64_t k = j; k < j + 2; ++k) {
-          pair += sum_of_sizes(load_lanes<Lanes>(a + k * views[0].x_stride) -
-                               load_lanes<Lanes>(b + k * views[1].x_stride));
-        }
-        sum += pair;
-        missed_sum += missed_[j] + missed_[j + 1];
-        const float square = upper ? 0.0f : (apart_[j / 2] + pair) * kSquare;
-        if (upper) apart_[j / 2] = pair;
-        most = square > most ? square : most;
+      for (int64_t j = i * kCell; j < (i + 1) * kCell; ++j) {
+        sum += apart_[j];
+        missed_sum += missed_[j];
       }
-      const bool top = y % kCell == 0;
+      if (lower) {
+        for (int64_t j = i * kCell; j < (i + 1) * kCell; j += 2) {
+          const float square =
+              (above_[j] + above_[j + 1] + apart_[j] + apart_[j + 1]) * kSquare;
+          most = square > most ? square : most;
+        }
+      }
       mean[i] = (top ? 0.0f : mean[i]) + sum * kMean;
       missed[i] = (top ? 0.0f : missed[i]) + missed_sum * kMean;
       largest[i] = most;
     }
+    float* const swapped = above_;
+    above_ = apart_;
+    apart_ = swapped;
   }
 
   const FrameBlend& p_;
   FlowRows<T> flow_rows_;
   float* flow_;
   float* columns_;
-  float* apart_;
+  float* apart_;  // what the frames differ by, of this row and of the one above
+  float* above_;
   float* missed_;
 };
 

@@ -77,26 +77,61 @@ void untile_as(const Untile& p, int64_t begin, int64_t end) {
   }
 }
 
+// Three rows to four values a pixel, the last of them 0.
+template <typename T>
+inline void interleave_picture(int64_t n, const float* row, int64_t channel_stride,
+                               int64_t stride, T* VFI_RESTRICT out) {
+  if (stride == 1) {
+    const float *g = row + channel_stride, *b = g + channel_stride;
+    for (int64_t i = 0; i < n; ++i) {
+      store(out + 4 * i, row[i]);
+      store(out + 4 * i + 1, g[i]);
+      store(out + 4 * i + 2, b[i]);
+      store(out + 4 * i + 3, 0.0f);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    for (int64_t c = 0; c < 3; ++c) store(out + 4 * i + c, row[c * channel_stride + i * stride]);
+    store(out + 4 * i + 3, 0.0f);
+  }
+}
+
+template <int64_t fixed, typename T>
+inline void join_features(const Pack& p, int64_t batch, int64_t y, int64_t x, int64_t n,
+                          const T* picture, T* to) {
+  const int64_t count = fixed > 0 ? fixed : p.features.channels, half = p.side / 2;
+  const T* tiles = at<T>(p.features.tiles, batch, (y + half) / p.side, 0) +
+                   (y + half) % p.side * p.side * count;
+  for (int64_t i = 0; i < n; ++i, to += p.channels) {
+    const int64_t column = x + i + half;
+    copy_channels(3, picture + 4 * i, to);
+    copy_channels(count,
+                  tiles + column / p.side * p.features.tiles.x_stride + column % p.side * count,
+                  to + 3);
+    for (int64_t c = 3 + count; c < p.channels; ++c) store(to + c, 0.0f);
+  }
+}
+
 template <typename T>
 void pack_as(const Pack& p, int64_t begin, int64_t end) {
-  const int64_t half = p.side / 2, n = p.features.channels;
+  T picture[4 * kTile];
   for (int64_t row = begin; row < end; ++row) {
     const int64_t batch = row / p.height, y = row % p.height;
-    const float* from = at<float>(p.picture, batch, y, 0);
-    T* to = const_cast<T*>(at<T>(p.out, batch, y, 0));
-    const int64_t within_y = (y + half) % p.side * p.side;
-    const T* tiles =
-        n > 0 ? at<T>(p.features.tiles, batch, (y + half) / p.side, 0) : nullptr;
-    for (int64_t x = 0; x < p.width; ++x, to += p.channels) {
-      for (int64_t c = 0; c < 3; ++c) {
-        store(to + c, from[c * p.picture.channel_stride + x * p.picture.x_stride]);
+    for (int64_t x = 0; x < p.width; x += kTile) {
+      const int64_t n = p.width - x < kTile ? p.width - x : kTile;
+      const float* from = at<float>(p.picture, batch, y, x);
+      T* to = const_cast<T*>(at<T>(p.out, batch, y, x));
+      const bool direct = p.channels == 4 && p.features.channels == 0;
+      interleave_picture(n, from, p.picture.channel_stride, p.picture.x_stride,
+                         direct ? to : picture);
+      if (direct) continue;
+      switch (p.features.channels) {
+        case 4: join_features<4>(p, batch, y, x, n, picture, to); break;
+        case 8: join_features<8>(p, batch, y, x, n, picture, to); break;
+        case 16: join_features<16>(p, batch, y, x, n, picture, to); break;
+        default: join_features<0>(p, batch, y, x, n, picture, to); break;
       }
-      if (n > 0) {
-        const int64_t point = within_y + (x + half) % p.side;
-        copy_channels(n, tiles + (x + half) / p.side * p.features.tiles.x_stride + point * n,
-                      to + 3);
-      }
-      for (int64_t c = 3 + n; c < p.channels; ++c) store(to + c, 0.0f);
     }
   }
 }

