@@ -65,7 +65,10 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "List models, fetch them, and look into their files.",
     ),
     CommandEntry(
-        "train", "vfi_cli.cli.train", "train", "Train a model, and show how the run goes."
+        "train",
+        "vfi_cli.cli.train",
+        "train",
+        "Train a model on your own footage, or go on with a run.",
     ),
     CommandEntry(
         "bench",

@@ -243,7 +243,7 @@ def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
     ``path`` may be the name of a shipped one, whose folders are then relative to the current one.
     Raises InputError for a file that cannot be read, UsageError that names the key otherwise.
     """
-    folder = path.parent
+    folder, where = path.parent, str(path)
     if not path.exists() and str(path) in [name for name, _ in shipped()]:
         path, folder = SHIPPED / f"{path}.toml", Path()
     try:
@@ -268,9 +268,9 @@ def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
         if not isinstance(inner, dict):
             raise UsageError(f"--set {text}: {names[0]} is no table with keys")
         inner[names[1]] = parsed
-    config = _build(Config, table, str(path), "")
+    config = _build(Config, table, where, "")
     config = dataclasses.replace(config, folder=str(folder))
-    _check(config, str(path))
+    _check(config, where)
     return config
 
 

@@ -231,6 +231,7 @@ class Trainer:
             for what, minutes in self._minutes().items()
             if minutes and (what == "save" or self.validation)
         }
+        self._done: dict[str, int] = {}  # the step at which each was done last
         self._sums: dict[str, list[float]] = {}
         self._ticks = deque([time.monotonic()], maxlen=50)
         coming = load(
@@ -252,9 +253,9 @@ class Trainer:
             self.report(f"step {self.step}  not saved: {self._worse()}")
         elif self.rank == 0:
             self.save()
-            if self.share(self.step) >= 1:
-                self.validate()
-                self.draw_sheet()
+            for what in ("validate", "draw_sheet") if self.share(self.step) >= 1 else ():
+                if self._done.get(what) != self.step:
+                    getattr(self, what)()
 
     def _left(self, rate: float) -> float | None:
         """Seconds to the end of the schedule."""
@@ -291,6 +292,7 @@ class Trainer:
             if self.clock >= clock:
                 if what != "save" or self._is_good:
                     getattr(self, what)()
+                    self._done[what] = self.step
                 self._due[what] = self.clock + 60 * self._minutes()[what]
         passed = time.monotonic() - self._ticks[-1]  # looking is no training
         self._ticks = deque((tick + passed for tick in self._ticks), maxlen=50)

@@ -80,7 +80,7 @@ def diagrams(metrics: Sequence[dict[str, Any]]) -> list[Diagram]:
     curves.pop("gradient", None)
     found = []
     if curves:
-        found.append(Diagram("losses, unweighted", list(curves.values()), logarithmic=True))
+        found.append(Diagram("losses", list(curves.values()), logarithmic=True))
     clips = Curve("all clips", smooth=False)
     for line in metrics:
         if "psnr" in line:

@@ -57,7 +57,7 @@ def _pixels(picture: Tensor) -> Picture:
 
 def draw_sheet(rebuilt: Sequence[Rebuilt], title: str) -> Image.Image:
     """A row for each crop: both inputs, the truth, the result, its error and its flow."""
-    columns = ("before", "after", "truth", "result", f"error ×{GAIN}", "flow")
+    columns = ("before", "after", "truth", "result", f"error x{GAIN}", "flow")
     height, width = (max(edge) for edge in zip(*(x.truth.shape[1:] for x in rebuilt), strict=True))
     font = ImageFont.load_default(size=13)
     row = height + _LABEL + _GAP

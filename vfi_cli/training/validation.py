@@ -63,11 +63,12 @@ class Validation:
                 for run in clip.runs
                 for k in range(reach, len(run) - reach)
             ]
-            # The one that moves most of each of ``count`` equal parts of the clip.
+            # Of each of ``count`` equal parts of the clip one that moves more than most, but not
+            # the one that moves most: that may be a cut which was not found.
             for part in np.array_split(np.arange(len(found)), min(count, len(found) or 1)):
                 if len(part):
-                    best = max(part, key=lambda k: _moved(clip, found[k]))
-                    self._windows.append((name, clip, found[best]))
+                    by_motion = sorted(part, key=lambda k: _moved(clip, found[k]))
+                    self._windows.append((name, clip, found[by_motion[3 * len(part) // 4]]))
         if not self._windows:
             raise InputError(
                 f"validation.clips: no clip has {2 * reach + 1} frames without cuts and repeats"
