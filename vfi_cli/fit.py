@@ -9,14 +9,15 @@ import torch
 
 from vfi_cli import memory
 from vfi_cli.models import Interpolator
+from vfi_cli.native import motion_ops
 from vfi_cli.tiles import largest_side
 
 #: What ``--tile`` takes: tiles of so many pixels, ``auto`` where the memory would not do, ``off``.
 TileChoice = int | Literal["auto", "off"]
 
 #: Bytes that a network needs for each pixel of one new frame, by architecture: how much more
-#: memory ``vfi bench models`` finds at 1280×768 than at 640×384, in the larger of float32 and
-#: bfloat16, on a CPU. ``benchmarks/memory.py --models`` measures them anew.
+#: memory ``vfi bench models`` finds at 1280×768 than at 640×384 in bfloat16, on a CPU with plain
+#: operators, and a tenth more. ``benchmarks/memory.py --models`` measures them anew.
 BYTES_PER_PIXEL: dict[str, int] = {
     "blend": 100,
     "nearest": 100,
@@ -46,9 +47,11 @@ BYTES_PER_PIXEL: dict[str, int] = {
     "ifrnet-l": 1200,
     "ifrnet-gelu": 650,
     "ifrnet-gelu-bn": 750,
-    "rrin": 1700,
-    "scopeflow": 1350,
+    "rrin": 1000,
+    "scopeflow": 950,
 }
+#: The same where the fused kernels for the CPU are there: what was measured, and a quarter more.
+FUSED_BYTES_PER_PIXEL = {"vfi-lite": 210}
 #: For an architecture that is not among them.
 UNKNOWN_BYTES_PER_PIXEL = 1600
 #: Bytes for each pixel of a frame of the window, and of the new one, outside of the network: R'G'B'
@@ -56,8 +59,8 @@ UNKNOWN_BYTES_PER_PIXEL = 1600
 FRAME_BYTES_PER_PIXEL = 24
 #: The part of the free memory that is counted on. The rest is for decoder, encoder and others.
 SHARE = 0.75
-#: Frames of one pair that are made at once where that pays. On two cores of a CPU three at once
-#: took as long as one after the other.
+#: Frames of one pair that are made at once on a GPU; the number is not measured yet. On a CPU a
+#: single frame keeps all cores busy.
 GPU_BATCH = 4
 #: No tiles are made smaller than this for want of memory: most of them would be overlap.
 LEAST_SIDE = 256
@@ -96,10 +99,20 @@ def footprint(interpolator: Interpolator, demand: Demand, fit: Fit) -> int:
         width, height = min(width, fit.tile), min(height, fit.tile)
     multiple = interpolator.multiple(demand.scale)
     padded = -(-width // multiple) * -(-height // multiple) * multiple**2
-    each = BYTES_PER_PIXEL.get(interpolator.architecture, UNKNOWN_BYTES_PER_PIXEL)
+    each = bytes_per_pixel(interpolator)
     # What is kept of the frames for each view is little beside what all pass through in turn.
     kept = 1 + 0.1 * (demand.views - 1)
     return total + round(padded * each * fit.batch * max(1.0, demand.scale) ** 2 * kept)
+
+
+def bytes_per_pixel(interpolator: Interpolator) -> int:
+    """What the network needs for each pixel of a new frame."""
+    name = interpolator.architecture
+    if interpolator.device.type == "cpu" and motion_ops.available():
+        fused = FUSED_BYTES_PER_PIXEL.get(name)
+        if fused is not None:
+            return fused
+    return BYTES_PER_PIXEL.get(name, UNKNOWN_BYTES_PER_PIXEL)
 
 
 def free_memory(device: torch.device) -> int | None:
