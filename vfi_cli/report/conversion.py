@@ -154,7 +154,11 @@ def _timeline(made: Page, plan: Plan, result: ConvertResult, found: Difficulty) 
     def series(name: str, values: array[float]) -> Series:
         return Series(name, found.times, values)
 
-    panels = [Panel("Difference, steps of 8 bits", [series("difference", found.difference)])]
+    panels = [
+        Panel(
+            "Difference of neighbouring frames, 0 to 255", [series("difference", found.difference)]
+        )
+    ]
     if found.has_motion:
         panels = [
             *panels,
@@ -163,7 +167,7 @@ def _timeline(made: Page, plan: Plan, result: ConvertResult, found: Difficulty) 
                 [series("mean", found.motion), series("fastest 1 %", found.fastest)],
             ),
             Panel(
-                "What motion does not explain, steps of 8 bits",
+                "What motion does not explain, 0 to 255",
                 [series("difference after motion", found.disagreement)],
             ),
         ]
