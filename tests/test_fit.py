@@ -295,6 +295,24 @@ def test_a_run_that_goes_on_makes_frames_as_before(tmp_path: Path, clip: Path) -
     assert all(width < WIDTH for _, _, width in network.seen), "though there is memory now"
 
 
+def test_times_of_one_pair_are_made_at_once_where_that_pays(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two new frames a pair: together on a GPU, one by one on a CPU, and the same pictures."""
+    alone, one_by_one = limited(1 << 30)
+    convert(clip, tmp_path / "alone.mkv", alone)
+    assert {shape[0] for shape in one_by_one.seen} == {1}
+    monkeypatch.setattr(fit, "most_at_once", lambda model: fit.GPU_BATCH)
+    together, pairs = limited(1 << 30)
+    convert(clip, tmp_path / "together.mkv", together)
+    assert {shape[0] for shape in pairs.seen} == {2}
+    assert len(pairs.seen) == len(one_by_one.seen) / 2
+    for one, other in zip(
+        planes(tmp_path / "alone.mkv"), planes(tmp_path / "together.mkv"), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_tiles_are_part_of_the_plan(tmp_path: Path, clip: Path) -> None:
     model, network = limited(1 << 30)
     result = convert(clip, tmp_path / "out.mkv", model, tile=64)
