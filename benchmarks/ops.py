@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vfi_cli.native import ops
+from vfi_cli.native import motion_ops, ops
+from vfi_cli.native.motion_reference import grid_to_tiles
 
 # On a machine that others use too, the processor time of one thread says more than the clock.
 clock: Callable[[], float] = time.perf_counter
@@ -133,6 +134,83 @@ def cases(height: int, width: int, device: str) -> list[tuple[str, Callable[[], 
     return rows
 
 
+def fused_cases(height: int, width: int) -> list[tuple[str, Callable[[], object], int]]:
+    """The operators of inference as the default model meets them, in bfloat16 on the CPU."""
+    height, width = (-(-n // 64) * 64 for n in (height, width))
+
+    def last(x: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        return x.to(dtype).contiguous(memory_format=torch.channels_last)
+
+    def grid(scale: int, channels: int) -> Tensor:
+        coarse = torch.randn(1, channels, height // 64, width // 64)
+        return F.interpolate(coarse, (height // scale, width // scale), mode="bilinear")
+
+    steps = motion_ops.Steps(4, sum_masks=False)
+    for scale in (16, 8, 4, 2):
+        steps = steps.plus(last(grid_to_tiles(grid(scale, 13), 4)), scale)
+    all_steps = steps.plus(last(grid_to_tiles(grid(1, 5), 4)), 1)
+    sides = [last(torch.rand(1, 8, height, width)) for _ in range(2)]
+    frames = [last(torch.rand(1, 4, height, width), torch.float32) for _ in range(2)]
+    time = torch.full((1, 1, 1, 1), 0.5)
+    picture, share = torch.rand(1, 3, height, width), torch.rand(1, 1, height // 8, width // 8)
+    features = last(grid_to_tiles(torch.randn(1, 4, height, width), 2))
+    half = last(torch.randn(1, 16, height // 2, width // 2))
+    flow = motion_ops.motion_flow(all_steps, 1)[..., ::2, ::2].contiguous()
+    slopes = torch.rand(24)
+    body = last(torch.randn(1, 24, height // 4, width // 4))
+    tiles = last(grid_to_tiles(torch.randn(1, 24, height // 2, width // 2), 2))
+    pixels = height * width
+
+    def read_in_bands() -> None:
+        for start in range(0, height, 64):
+            motion_ops.motion_input(
+                *sides, steps, time, 1, carried=8, rows=range(start, start + 64)
+            )
+
+    return [
+        ("motion_input at full size, in bands", read_in_bands, (16 + 16 + 64) * pixels),
+        (
+            "motion_input at 1/4",
+            lambda: motion_ops.motion_input(
+                *sides, motion_ops.Steps(4, False, steps.tiles[:2], (16, 8)), time, 4, carried=8
+            ),
+            0,
+        ),
+        (
+            "motion_blend with disagreement",
+            lambda: motion_ops.motion_blend(*frames, all_steps, disagreement=True),
+            (16 + 16 + 12) * pixels,
+        ),
+        (
+            "fade_still",
+            lambda: motion_ops.fade_still_(picture, picture, picture, time, share),
+            4 * 12 * pixels,
+        ),
+        (
+            "pack_picture with features",
+            lambda: motion_ops.pack_picture(
+                picture, features=features, channels=8, dtype=torch.bfloat16
+            ),
+            (12 + 8 + 16) * pixels,
+        ),
+        (
+            "activate, 24 channels at 1/4",
+            lambda: motion_ops.activate_(body, slopes, before=body),
+            3 * body.nbytes,
+        ),
+        (
+            "untile, 24 channels at 1/2",
+            lambda: motion_ops.untile(tiles, slopes),
+            2 * tiles.nbytes,
+        ),
+        (
+            "warp_concat, 3 × 16 channels at 1/2",
+            lambda: motion_ops.warp_concat(half, half, half, flow),
+            6 * half.nbytes + flow.nbytes,
+        ),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--height", type=int, default=720)
@@ -165,7 +243,10 @@ def main() -> None:
         "|---|---:|---:|---:|---:|",
     ]
     print("\n".join(lines))
-    for name, call, size in cases(options.height, options.width, options.device):
+    rows = cases(options.height, options.width, options.device)
+    if options.device == "cpu":
+        rows += fused_cases(options.height, options.width)
+    for name, call, size in rows:
         with torch.set_grad_enabled("backward" in name):
             native, reference = seconds([call, referenced(call)], options.turns)
         speed = f"{size / native / 1e9:.1f} GB/s" if size else ""
