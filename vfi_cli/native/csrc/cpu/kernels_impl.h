@@ -493,6 +493,7 @@ void correlate_grad(const Correlation& p, DType dtype, bool second, const void* 
 }  // namespace vfi
 
 #include "motion_impl.h"
+#include "blend_impl.h"
 #include "pixels_impl.h"
 
 namespace vfi {
