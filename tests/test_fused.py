@@ -350,6 +350,15 @@ def test_changed_weights_are_seen() -> None:
     assert psnr(after, wanted) > 90
 
 
+def test_a_model_may_be_made_in_inference_mode() -> None:
+    frames = smooth(2, 3, 64, 64)[None]
+    with torch.inference_mode():
+        net = model("rife-v4.6", "bfloat16")
+        made, fused = interpolate(net, frames, 0.5)
+    assert fused
+    assert torch.equal(made, model("rife-v4.6", "bfloat16").interpolate(frames, 0.5))
+
+
 def test_a_frame_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     net = model("lite", "bfloat16")
     frames = smooth(2, 3, 64, 64)[None]

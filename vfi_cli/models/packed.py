@@ -49,7 +49,9 @@ def fusible(module: nn.Module, frames: Tensor) -> bool:
 def prepared(module: nn.Module, prepare: Callable[[], T]) -> T:
     """What ``prepare`` made of the module's weights, made again where they have changed."""
     state = tuple(
-        (weight.data_ptr(), weight._version, weight.dtype) for weight in module.parameters()
+        # Weights made in inference mode keep no count of their changes.
+        (weight.data_ptr(), 0 if weight.is_inference() else weight._version, weight.dtype)
+        for weight in module.parameters()
     )
     known = _prepared.get(module)
     if known is None or known[0] != state:
