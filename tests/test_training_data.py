@@ -143,6 +143,34 @@ def test_time_counts_and_not_the_number_of_frames() -> None:
     assert cut.t == pytest.approx(0.75)
 
 
+def test_windows_for_a_network_of_the_middle_have_t_of_a_half() -> None:
+    uneven = Run((100, 101, 102), (0.0, 3.0, 4.0))
+    clips = Clips(
+        [Numbered([regular(0, 9), regular(20, 30), uneven])], 16, 16, gaps=(1, 2, 3), middle=True
+    )
+    rng = np.random.default_rng(0)
+    cuts = [clips.draw(rng, 16, 16) for _ in range(200)]
+    assert {cut.t for cut in cuts} == {0.5}
+    numbers = [cut.pictures[:, 0, 0, 0].astype(int).tolist() for cut in cuts]
+    assert all(b - m == m - a and b < 100 for a, m, b in numbers)
+    assert {b - a for a, _, b in numbers} == {2, 4}
+    with pytest.raises(UsageError, match=r"gaps \[2, 4\]: none is odd"):
+        Clips([Numbered([regular(0, 9)])], 16, 16, gaps=(2, 4), middle=True)
+
+
+def test_scenes_for_a_network_of_the_middle_have_t_of_a_half(pool: Pool, tmp_path: Path) -> None:
+    half = Pool(pool.folder, middle=True)
+    assert 0 < len(half) < len(pool)
+    rng = np.random.default_rng(0)
+    assert {half.draw(rng, 32, 32).t for _ in range(20)} == {0.5}
+    assert {half.draw_shift(rng, 32, 32).t for _ in range(20)} == {0.5}
+    shutil.copytree(pool.folder, tmp_path / "none")
+    file = next((tmp_path / "none").glob("*.t.npy"))
+    np.save(file, np.full_like(np.load(file), 0.25))
+    with pytest.raises(InputError, match=r"holds no scene at t = 1/2"):
+        Pool(tmp_path / "none", middle=True)
+
+
 def test_crops_of_the_frames_are_of_one_place(tmp_path: Path) -> None:
     pictures = moving(12, (64, 96))
     clips = Clips([save_clip(tmp_path / "a.npy", pictures)], 32, 48)

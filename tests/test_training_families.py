@@ -34,13 +34,16 @@ def _small(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(scope="module")
-def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Pool]:
+def pools(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pool]:
+    """The scenes that each family can train on."""
     folder = tmp_path_factory.mktemp("scenes")
-    return {four: scenes(folder / str(four), four=four) for four in (False, True)}
+    three, five = scenes(folder / "three"), scenes(folder / "five", four=True)
+    half = Pool(three.folder, middle=True)
+    return {name: five if name in FOUR else half if name == "rife" else three for name in FAMILIES}
 
 
-def trainer_of(name: str, folder: Path, pools: dict[bool, Pool], **optim: float) -> Trainer:
-    return Trainer(small(name, folder, **optim), clips=None, pool=pools[name in FOUR])
+def trainer_of(name: str, folder: Path, pools: dict[str, Pool], **optim: float) -> Trainer:
+    return Trainer(small(name, folder, **optim), clips=None, pool=pools[name])
 
 
 #: Steps and learning rate with which one batch is learned, and what is left of its loss.
@@ -57,11 +60,11 @@ LEARNS = {
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_learns_a_batch(name: str, tmp_path: Path, pools: dict[bool, Pool]) -> None:
+def test_a_family_learns_a_batch(name: str, tmp_path: Path, pools: dict[str, Pool]) -> None:
     steps, rate, left = LEARNS[name]
     config = small(name, tmp_path, lr=rate)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, steps=1000))
-    trainer = Trainer(config, clips=None, pool=pools[name in FOUR])
+    trainer = Trainer(config, clips=None, pool=pools[name])
     phase = trainer.config.phases[0]
     batches = [trainer.sampler.batch(number, phase) for number in range(8)]
     batch = max(batches, key=lambda batch: float(batch.flow.abs().mean()))  # something to learn
@@ -73,7 +76,7 @@ def test_a_family_learns_a_batch(name: str, tmp_path: Path, pools: dict[bool, Po
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_resumed_run_is_the_uninterrupted_one(
-    name: str, tmp_path: Path, pools: dict[bool, Pool]
+    name: str, tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     whole = trainer_of(name, tmp_path / "whole", pools)
     whole.run(steps=2)
@@ -93,7 +96,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_training_sees_what_inference_gives(
-    name: str, tmp_path: Path, pools: dict[bool, Pool]
+    name: str, tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     """The forward pass of training is another one in some families; its frame is the same."""
     trainer = trainer_of(name, tmp_path, pools)
@@ -192,12 +195,12 @@ def test_what_is_trained_can_be_loaded(
 
 
 def test_a_silent_block_stays_silent_until_a_phase_wakes_it(
-    tmp_path: Path, pools: dict[bool, Pool]
+    tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     config = small("vfi-lite", tmp_path)
     quiet = dataclasses.replace(config.phases[0], until=0.5, silent=1)
     config = dataclasses.replace(config, phases=(quiet, config.phases[0]))
-    trainer = Trainer(config, clips=None, pool=pools[False])
+    trainer = Trainer(config, clips=None, pool=pools["vfi-lite"])
     block = trainer.network.get_submodule("block0")
     before = [p.detach().clone() for p in block.parameters()]
     trainer.run(steps=2)
@@ -213,7 +216,7 @@ def test_a_silent_block_stays_silent_until_a_phase_wakes_it(
 
 
 def test_the_teacher_of_rife_sees_the_truth_and_teaches(
-    tmp_path: Path, pools: dict[bool, Pool]
+    tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     trainer = trainer_of("rife", tmp_path, pools)
     phase = trainer.config.phases[0]
@@ -231,7 +234,7 @@ def test_the_teacher_of_rife_sees_the_truth_and_teaches(
 
 
 def test_ifrnets_coarse_flows_are_enlarged_to_pixels(
-    tmp_path: Path, pools: dict[bool, Pool]
+    tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     trainer = trainer_of("ifrnet", tmp_path, pools)
     batch = trainer.sampler.batch(0, trainer.config.phases[0])
@@ -252,7 +255,7 @@ def test_ifrnets_coarse_flows_are_enlarged_to_pixels(
         torch.testing.assert_close(stage.flow, constant + 8)
 
 
-def test_flow_distillation_needs_a_reference(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+def test_flow_distillation_needs_a_reference(tmp_path: Path, pools: dict[str, Pool]) -> None:
     trainer = trainer_of("ifrnet", tmp_path, pools)
     batch = trainer.sampler.batch(0, trainer.config.phases[0])
     unknown = dataclasses.replace(batch, has_flow=torch.zeros_like(batch.has_flow))
@@ -265,7 +268,7 @@ def test_flow_distillation_needs_a_reference(tmp_path: Path, pools: dict[bool, P
 
 @pytest.mark.parametrize("name", ["scopeflow", "ifrnet"])
 def test_a_flow_teacher_fills_in_what_is_not_known(
-    name: str, tmp_path: Path, pools: dict[bool, Pool]
+    name: str, tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
     network = registry()[name].prototype()
     teacher = FlowTeacher(Interpolator(network, name=name, device="cpu"))
@@ -283,7 +286,7 @@ def test_a_flow_teacher_fills_in_what_is_not_known(
         FlowTeacher(Interpolator(Network(), name="x", device="cpu"))
 
 
-def test_eqvi_begins_with_the_flow_of_a_scopeflow(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+def test_eqvi_begins_with_the_flow_of_a_scopeflow(tmp_path: Path, pools: dict[str, Pool]) -> None:
     flow = trainer_of("scopeflow", tmp_path / "flow", pools)
     flow.save()
     config = small("eqvi", tmp_path)
@@ -293,7 +296,7 @@ def test_eqvi_begins_with_the_flow_of_a_scopeflow(tmp_path: Path, pools: dict[bo
         model=dataclasses.replace(config.model, init_from=str(file)),
         phases=(dataclasses.replace(config.phases[0], freeze=("flownet.",)),),
     )
-    trainer = Trainer(config, clips=None, pool=pools[True])
+    trainer = Trainer(config, clips=None, pool=pools["eqvi"])
     own = trainer.network.get_submodule("flownet").state_dict()
     assert all(torch.equal(own[key], value) for key, value in flow.network.state_dict().items())
     gradient = trainer.network.get_grad.weight_h.detach().clone()
@@ -305,7 +308,7 @@ def test_eqvi_begins_with_the_flow_of_a_scopeflow(tmp_path: Path, pools: dict[bo
     assert not torch.equal(synthesis, trainer.network.synthesisnet.conv4.weight)
 
 
-def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[str, Pool]) -> None:
     first = trainer_of("vfi-lite", tmp_path, pools)
     first.run(steps=1)
     export(tmp_path / "run/last.pt", tmp_path / "w.safetensors")
@@ -314,7 +317,7 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[bool,
     def begin(name: str, **model: object) -> Family:
         changed = dataclasses.replace(config.model, init_from=name, **model)
         given = dataclasses.replace(config, model=changed, folder=str(tmp_path))
-        return Trainer(given, clips=None, pool=pools[False]).family
+        return Trainer(given, clips=None, pool=pools["vfi-lite"]).family
 
     for name, tolerance in (("run/last.pt", 0.0), ("w.safetensors", 1e-2)):
         for key, value in begin(name).network.state_dict().items():
@@ -393,7 +396,7 @@ def test_four_frames_are_asked_for(tmp_path: Path) -> None:
         start(tmp_path / "a.toml", device="cpu")
 
 
-def test_a_perceptual_loss_needs_its_weights(tmp_path: Path, pools: dict[bool, Pool]) -> None:
+def test_a_perceptual_loss_needs_its_weights(tmp_path: Path, pools: dict[str, Pool]) -> None:
     paint(tmp_path / "a.png")
     begin = [*short(tmp_path, "rrin"), "loss.perceptual=0.1"]
     with pytest.raises(UsageError, match=r"loss\.perceptual needs the weights .* loss\.vgg"):
@@ -412,7 +415,7 @@ def test_a_perceptual_loss_needs_its_weights(tmp_path: Path, pools: dict[bool, P
     torch.save(vgg.state_dict(), tmp_path / "vgg.pth")
     config = small("rrin", tmp_path)
     loss = dataclasses.replace(config.loss, perceptual=0.1, vgg="vgg.pth")
-    trainer = Trainer(dataclasses.replace(config, loss=loss), clips=None, pool=pools[False])
+    trainer = Trainer(dataclasses.replace(config, loss=loss), clips=None, pool=pools["rrin"])
     batch = trainer.sampler.batch(0, config.phases[0])
     total, parts = trainer.loss(batch, config.phases[0])
     assert float(total.detach()) == pytest.approx(parts["l1"] + 0.1 * parts["perceptual"], rel=1e-3)

@@ -52,6 +52,8 @@ def fused(network: RIFE, scales: Iterable[float]) -> FusedRIFE | None:
     """The network prepared for its weights, or None where it cannot work at these scales."""
     if network.first_stride != 2:
         return None  # RIFE-2R
+    if cast(nn.Conv2d, network.contextnet.conv1.conv1[0]).out_channels % 4:
+        return None  # narrower than any that is published; warp_concat takes fours
     if any((s != 1 and s % 2) or 2 * s > MAX_SCALE for s in scales):
         return None
     return prepared(network, lambda: FusedRIFE(network))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vfi_cli.cuts import Signature, signature
-from vfi_cli.errors import InputError
+from vfi_cli.errors import InputError, UsageError
 from vfi_cli.frame import Frame, PlaneLayout
 from vfi_cli.io.images import IMAGE_COLOR
 from vfi_cli.scenes import Decided, SceneStream
@@ -172,7 +172,8 @@ class Clips:
     ``height`` × ``width`` pixels, smaller ones are left out.
 
     ``gaps``: frames left out between frame 0 and frame 1, drawn as often as they are named.
-    ``four``: only runs that four evenly spaced frames fit into are of use.
+    ``four``: only runs that four evenly spaced frames fit into are of use. ``middle``: new frames
+    lie midway, for a network that knows no other time, so that only odd gaps are of use.
     """
 
     def __init__(
@@ -183,8 +184,10 @@ class Clips:
         *,
         gaps: Sequence[int] = GAPS,
         four: bool = False,
+        middle: bool = False,
     ) -> None:
-        self.gaps = tuple(gaps)
+        self.gaps = odd(gaps) if middle else tuple(gaps)
+        self.middle = middle
         least = _span(min(self.gaps) + 1, four)
         self.clips: list[Clip] = []
         self.runs: list[list[Run]] = []
@@ -241,7 +244,7 @@ class Clips:
 
     def _window(self, rng: np.random.Generator, four: bool) -> tuple[Clip, list[int], float, bool]:
         """A clip, numbers of three or five of its frames in order, t, and whether all but the new
-        frame are evenly spaced in time."""
+        frame are evenly spaced in time, that one too where it is to lie midway."""
         # Not rng.choice, which works through all clips for each draw: a set has many thousands.
         which = min(int(np.searchsorted(self._edges, rng.random())), len(self.clips) - 1)
         runs = self.runs[which]
@@ -251,13 +254,24 @@ class Clips:
         step = fitting[int(rng.integers(len(fitting)))]
         start = int(rng.integers(len(run) - _span(step, four)))
         zero = start + step if four else start
-        new = zero + int(rng.integers(1, step))
+        new = zero + (step // 2 if self.middle else int(rng.integers(1, step)))
         regular = range(start, start + _span(step, four) + 1, step)
         times = np.array([run.times[place] for place in regular])
         even = bool(np.ptp(np.diff(times)) < _UNEVEN * np.diff(times).mean())
         t = (run.times[new] - run.times[zero]) / (run.times[zero + step] - run.times[zero])
+        even = even and (not self.middle or abs(t - 0.5) < _UNEVEN)
         frames = [run.frames[place] for place in sorted((*regular, new))]
         return self.clips[which], frames, t, even
+
+
+def odd(gaps: Sequence[int]) -> tuple[int, ...]:
+    """The gaps that have a frame in their middle. Raises UsageError where there is none."""
+    found = tuple(gap for gap in gaps if gap % 2)
+    if not found:
+        raise UsageError(
+            f"gaps {list(gaps)}: none is odd, and the network knows only the middle of a gap"
+        )
+    return found
 
 
 def _span(step: int, four: bool) -> int:

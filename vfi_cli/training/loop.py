@@ -53,7 +53,8 @@ class Progress:
 
 
 class Trainer:
-    """A run of one configuration on what ``clips`` and ``pool`` give."""
+    """A run of one configuration on what ``clips`` and ``pool`` give: for a network that knows
+    only t = 1/2 such samples alone."""
 
     def __init__(
         self,
@@ -97,13 +98,7 @@ class Trainer:
         # A family shows with the network that it holds: the averaged one is in a copy of it.
         self.shown = copy.deepcopy(self.family).requires_grad_(False).eval()
         self.ema = self.shown.network
-        self.sampler = Sampler(
-            config.run.seed,
-            clips,
-            pool,
-            four=config.data.four,
-            middle=not self.network.any_timestep,
-        )
+        self.sampler = Sampler(config.run.seed, clips, pool, four=config.data.four)
         self.optimiser = torch.optim.AdamW(
             self.family.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay
         )

@@ -58,23 +58,32 @@ class Chunk:
 
 
 class Pool:
-    """The scenes of a folder of chunks. Raises InputError where it holds none."""
+    """The scenes of a folder of chunks; with ``middle`` only those whose new frame lies at
+    t = 1/2, for a network that knows no other time. Raises InputError where there are none."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, middle: bool = False) -> None:
+        self.folder, self.middle = folder, middle
         self.chunks = [Chunk(file) for file in sorted(folder.glob("*.frames.npy"))]
         if not self.chunks:
             raise InputError(f"{folder}: holds no rendered scenes")
         self.starts = np.cumsum([0] + [len(chunk.t) for chunk in self.chunks])
+        self._numbers = np.arange(self.starts[-1])
+        if middle:
+            times = np.concatenate([chunk.t for chunk in self.chunks])
+            self._numbers = np.flatnonzero(times == 0.5)
+        if not len(self._numbers):
+            raise InputError(
+                f"{folder}: holds no scene at t = 1/2; let there be more (data.scenes)"
+            )
         self.four = all(chunk.has("around") for chunk in self.chunks)
         #: pools of older runs do not say what is visible
         self.masks = all(chunk.has("seen") for chunk in self.chunks)
 
     def __len__(self) -> int:
-        return int(self.starts[-1])
+        return len(self._numbers)
 
     def _scene(self, rng: np.random.Generator) -> tuple[Chunk, int]:
-        number = int(rng.integers(len(self)))
+        number = int(self._numbers[rng.integers(len(self))])
         which = int(np.searchsorted(self.starts, number, side="right")) - 1
         return self.chunks[which], number - int(self.starts[which])
 
@@ -138,7 +147,8 @@ class Pool:
         picture = frames[i, frames.shape[1] // 2]
         side_y, side_x = picture.shape[1:]
         most = min(most, side_y // 4, side_x // 4)
-        before, after = ((1, 1), (1, 1), (1, 2), (2, 1), (1, 3), (3, 1))[rng.integers(6)]
+        spaces = ((1, 1), (1, 1), (1, 2), (2, 1), (1, 3), (3, 1))
+        before, after = (1, 1) if self.middle else spaces[rng.integers(6)]
         steps = [-before, 0, after]  # from the new frame, in units of the smallest move
         if four:
             steps = [-2 * before - after, *steps, before + 2 * after]

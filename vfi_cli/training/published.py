@@ -22,7 +22,7 @@ from vfi_cli.datasets.layouts import FrameSequence, sequences
 from vfi_cli.errors import InputError, OutputError
 from vfi_cli.io.images import probe_image
 from vfi_cli.training.cache import Report, cache_clip
-from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run
+from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run, odd
 
 #: Frames left out between the inputs, for each set, as it is usually trained on: as many of
 #: Vimeo90K as a clip has, seven of 240 a second, up to 31 of 1000 a second.
@@ -125,6 +125,7 @@ def open_set(
     gaps: Sequence[int] = (),
     factor: int = 1,
     four: bool = False,
+    middle: bool = False,
     most: int = 450,
     report: Report = lambda line: None,
 ) -> Clips:
@@ -132,8 +133,8 @@ def open_set(
 
     ``layout`` is a name of :data:`vfi_cli.datasets.layouts.LAYOUTS`, ``root`` the set's folder,
     ``gigabytes`` what its decoded pictures may take up in ``cache``; ``most``: frames of a video
-    that are used. Raises UsageError for an unknown layout, InputError that names what is missing
-    or does not decode.
+    that are used; ``four`` and ``middle`` as in :class:`Clips`. Raises UsageError for an unknown
+    layout or gaps of no use, InputError that names what is missing or does not decode.
     """
     found = sequences(layout, root, "train")
     videos = [sequence.video for sequence in found if sequence.video]
@@ -142,6 +143,7 @@ def open_set(
         clips += _videos(videos, cache, gigabytes, factor, most, report)
     clips += _files(found, cache / "pictures", gigabytes, factor, report)
     gaps = gaps or USUAL_GAPS.get(layout, GAPS)
+    gaps = odd(gaps) if middle else gaps
     longest = max(len(run) for clip in clips for run in clip.runs)
     needed = 3 * (min(gaps) + 1) if four else min(gaps) + 1
     if longest <= needed:
@@ -149,7 +151,7 @@ def open_set(
             f"{root}: the clips of {layout} have {longest} frames, and a window of "
             f"{'four frames' if four else 'two'} needs {needed + 1} (data.sets, gaps)"
         )
-    return Clips(clips, height, width, gaps=gaps, four=four)
+    return Clips(clips, height, width, gaps=gaps, four=four, middle=middle)
 
 
 def _files(

@@ -41,7 +41,8 @@ def start(
             f"{out} holds a run; --resume goes on with it, --set run.out=… begins anew"
         )
     chosen = _device(device)
-    seen = build(read).network.frames_seen  # and before hours of decoding: is it possible at all
+    network = build(read).network  # and before hours of decoding: is it possible at all
+    seen, middle = network.frames_seen, not network.any_timestep
     if seen == 4 and not read.data.four:
         raise UsageError(f"data.four must be true: {read.model.architecture} sees four frames")
     rank = int(os.environ.get("RANK", "0"))
@@ -49,7 +50,7 @@ def start(
         dist.init_process_group("nccl" if chosen.startswith("cuda") else "gloo")
         if rank:
             dist.barrier()  # the first process fills the cache for all
-    clips, pool = open_sources(read, report if rank == 0 else lambda line: None)
+    clips, pool = open_sources(read, report if rank == 0 else lambda line: None, middle=middle)
     validation = open_validation(read, seen, report) if rank == 0 else None
     if dist.is_initialized() and rank == 0:
         dist.barrier()

@@ -11,10 +11,11 @@ from vfi_cli.training.published import open_set
 
 
 def open_sources(
-    config: Config, report: Report = lambda line: None
+    config: Config, report: Report = lambda line: None, *, middle: bool = False
 ) -> tuple[Windows | None, Pool | None]:
     """Real windows and rendered scenes, None where no phase wants them; what the cache lacks is
-    decoded and rendered first. Raises VfiError with the key or the file that is at fault."""
+    decoded and rendered first. ``middle``: new frames lie at t = 1/2. Raises VfiError with the key
+    or the file that is at fault."""
     data = config.data
     cache = config.path(data.cache)
     height = max(phase.crop for phase in config.phases)
@@ -26,9 +27,11 @@ def open_sources(
     files = cache_clips(folders, cache, most=data.frames_per_clip, report=report) if folders else []
     if files and real:
         try:
-            clips = Clips(files, height, width, gaps=data.gaps, four=data.four)
+            clips = Clips(files, height, width, gaps=data.gaps, four=data.four, middle=middle)
         except InputError as error:
             raise InputError(f"data.clips ({', '.join(map(str, folders))}): {error}") from None
+        except UsageError as error:
+            raise UsageError(f"data.{error}") from None
         parts.append((clips, 1.0))
     for number, given in enumerate(data.sets if real else ()):
         try:
@@ -42,6 +45,7 @@ def open_sources(
                 gaps=given.gaps,
                 factor=given.reduce,
                 four=data.four,
+                middle=middle,
                 most=data.frames_per_clip,
                 report=report,
             )
@@ -64,7 +68,7 @@ def open_sources(
             workers=max(1, data.workers),
             report=report,
         )
-        pool = Pool(folder)
+        pool = Pool(folder, middle=middle)
     if not parts:
         return None, pool
     return (parts[0][0] if len(parts) == 1 else Mixture(parts)), pool
