@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,18 @@ def test_the_module_runs_as_a_program() -> None:
     done = vfi("frames", "/nowhere/at/all")
     assert done.returncode == 4
     assert done.stderr == "vfi: /nowhere/at/all: there is no such folder\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_fits_a_terminal_of_eighty_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sentences flow to the margin, and no example is broken in two."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([name, "--help"]) == 0
+    text, examples = capsys.readouterr().out.split("Examples")
+    told = [line.strip() for line in text.partition("╭")[0].splitlines()]
+    for line, after in pairwise(told):
+        assert not (line and after) or len(line) + len(after.split()[0]) >= 77, line
+    for line in examples.splitlines():
+        assert not line.strip() or line.split()[0] in ("vfi", "ffmpeg"), line

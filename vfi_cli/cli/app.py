@@ -7,6 +7,7 @@ them, and no command module imports torch, PyAV or NumPy before it does its work
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -147,16 +148,34 @@ def load(name: str) -> Any:
     examples = getattr(module, "EXAMPLES", None)
     subcommands = getattr(module, "SUBCOMMANDS", ())
     if subcommands:
-        single.callback(epilog=examples, cls=getattr(module, "GROUP", None))(function)
+        group = getattr(module, "GROUP", None)
+        single.callback(help=flowing(function), epilog=examples, cls=group)(function)
         for called, subcommand, epilog in subcommands:
-            single.command(called, cls=Command, epilog=epilog)(subcommand)
+            text = flowing(subcommand)
+            single.command(called, cls=Command, help=text, epilog=epilog)(subcommand)
     else:
-        single.command(entry.name, cls=Command, epilog=examples, no_args_is_help=False)(function)
+        made = single.command(
+            entry.name,
+            cls=Command,
+            help=flowing(function),
+            epilog=examples,
+            no_args_is_help=False,
+        )
+        made(function)
     command = typer.main.get_command(single)
     command.no_args_is_help = entry.help_without_arguments
     if isinstance(command, TyperGroup):
         command.invoke_without_command = entry.runs_alone
     return command
+
+
+def flowing(function: Callable[..., Any]) -> str:
+    """A docstring with each paragraph on one line, so that the help page breaks it where it ends.
+
+    Typer keeps the line breaks of the source, beside those that a narrow terminal needs.
+    """
+    paragraphs = inspect.cleandoc(function.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -67,9 +67,10 @@ def bench(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> int:
-    """Show where the time goes when a moving clip gets twice its frame rate.
+    """Measure models and conversions on this machine.
 
-    First the whole conversion is timed, then each of its stages alone. Reading, making and
+    Without a command, shows where the time goes when a moving clip gets twice its frame rate:
+    first the whole conversion is timed, then each of its stages alone. Reading, making and
     writing frames overlap, so that the slowest of the three sets the pace.
     """
     if ctx.invoked_subcommand is not None:

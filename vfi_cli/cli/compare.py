@@ -21,10 +21,10 @@ EXAMPLES = """\
   vfi compare in.mp4 in.60fps.mp4                        how much they differ
   vfi compare in.mp4 in.60fps.mp4 -o side.mp4            side by side
   vfi compare a.mp4 b.mp4 --mode split --slow 4 -o split.mp4
-  vfi compare a.mp4 b.mp4 --mode diff --start 12 --duration 3 -o diff.mkv --codec ffv1
-  vfi compare in.mp4 a.mp4 b.mp4 c.mp4 --labels source,rife,ifrnet,ours -o four.mp4
-  vfi compare a.mp4 b.mp4 -o report.html                 a page with the worst moments
-  vfi compare before.mp4 after.mp4 --min-psnr 45         exit 1 where they differ more
+  vfi compare a.mp4 b.mp4 --mode diff --start 12 --duration 3 -o diff.mkv
+  vfi compare in.mp4 a.mp4 b.mp4 c.mp4 --labels source,rife,eqvi,ours -o 4.mp4
+  vfi compare a.mp4 b.mp4 -o report.html                 a page to look at
+  vfi compare before.mp4 after.mp4 --min-psnr 45         exit 1 if they differ more
 """
 
 _VIDEO = "Video"

@@ -17,7 +17,7 @@ EXAMPLES = """\
   vfi convert film.mkv --fps 59.94 --codec hevc --crf 18 -o film60.mkv
   vfi convert *.mp4 --factor 2 -o converted/
   vfi convert anime.mkv --fps 60 --dedupe
-  ffmpeg -i in.mov -f nut -c:v rawvideo - | vfi convert - -o - --fps 50 | ffplay -
+  ffmpeg -i in.mov -f nut -c:v rawvideo - | vfi convert - --fps 50 -o out.mkv
 """
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 [bold]Examples[/bold]
   vfi eval clip holiday.mp4 --model rife-v4.26     which model suits my footage?
-  vfi eval --list                                  the benchmarks, and where to get them
+  vfi eval --list                                  the benchmarks
   vfi eval vimeo-triplet --data ~/vimeo_triplet
 """
 _CLIP = """\

@@ -21,7 +21,7 @@ EXAMPLES = """\
 [bold]Examples[/bold]
   vfi frames clip/ --inter 3                        into clip.x4/
   vfi frames REDS/val_15fps --inter 1 -o out/       every clip in the folder
-  vfi frames clip/ --inter 3 --follow depth/        depth maps move as the clip does
+  vfi frames clip/ --inter 3 --follow depth/        depth maps move alike
   vfi frames shots/ --inter 1 --keep-inputs --naming sequence -o smooth/
 """
 

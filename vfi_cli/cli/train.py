@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 [bold]Examples[/bold]
   vfi train --list
-  vfi train vfi-lite --set 'data.clips=["/footage"]' --set 'data.textures=["/stills"]'
+  vfi train vfi-lite --set 'data.clips=["mov"]' --set 'data.textures=["img"]'
   vfi train my.toml --resume
   vfi train plot runs/vfi-lite
 """

@@ -17,7 +17,7 @@ EXAMPLES = """\
 [bold]Examples[/bold]
   vfi video frames/ --fps 24 -o film.mp4
   vfi video frames/ --fps 23.976 --codec prores -o film.mov
-  vfi video frames/ --fps 60 --codec ffv1 -o film.mkv         every pixel as it is
+  vfi video frames/ --fps 60 --codec ffv1 -o film.mkv     pixels as they are
 """
 
 
