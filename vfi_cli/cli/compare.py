@@ -24,7 +24,7 @@ EXAMPLES = """\
   vfi compare a.mp4 b.mp4 --mode diff --start 12 --duration 3 -o diff.mkv
   vfi compare in.mp4 a.mp4 b.mp4 c.mp4 --labels source,rife,eqvi,ours -o 4.mp4
   vfi compare a.mp4 b.mp4 -o report.html                 a page to look at
-  vfi compare before.mp4 after.mp4 --min-psnr 45         exit 1 if they differ more
+  vfi compare before.mp4 after.mp4 --min-psnr 45         exit 1 below 45 dB
 """
 
 _VIDEO = "Video"
