@@ -48,14 +48,14 @@ def trainer_of(name: str, folder: Path, pools: dict[str, Pool], **optim: float) 
 
 #: Steps and learning rate with which one batch is learned, and what is left of its loss.
 LEARNS = {
-    "vfi-lite": (20, 2e-3, 0.4),
-    "rife": (20, 2e-3, 0.4),
-    "rifem": (20, 2e-3, 0.5),
-    "rife-v4.6": (20, 2e-3, 0.4),
-    "ifrnet": (20, 2e-3, 0.5),
-    "rrin": (20, 1e-3, 0.5),
-    "scopeflow": (25, 2e-3, 0.8),
-    "eqvi": (8, 3e-4, 0.9),
+    "vfi-lite": (12, 2e-3, 0.5),
+    "rife": (12, 2e-3, 0.6),
+    "rifem": (12, 2e-3, 0.6),
+    "rife-v4.6": (12, 2e-3, 0.6),
+    "ifrnet": (12, 2e-3, 0.6),
+    "rrin": (10, 1e-3, 0.6),
+    "scopeflow": (16, 2e-3, 0.85),
+    "eqvi": (7, 3e-4, 0.92),
 }
 
 
