@@ -208,6 +208,10 @@ def test_on_paper_both_pictures_are_seen_whole(comparison: Browser) -> None:
         "[...document.querySelectorAll('.stage')[0].querySelectorAll('img')].map((image) => {"
         "const b = image.getBoundingClientRect(); return [b.left, b.width]})"
     )
+    hidden = "getComputedStyle(document.querySelector('{}')).display"
+    shown = [comparison.evaluate(hidden.format(tool)) for tool in ("button", ".handle", "select")]
     comparison.call("Emulation.setEmulatedMedia", media="")
+    assert shown[:2] == ["none", "none"], "what paper has no use for"
+    assert shown[2] != "none", "the lists name the pictures"
     assert boxes[0][0] + boxes[0][1] <= boxes[1][0]
     assert min(boxes[0][1], boxes[1][1]) > 50
