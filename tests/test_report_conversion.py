@@ -402,3 +402,33 @@ def test_what_cannot_be_reported_is_said_before_the_work(
         assert said in lines[0]
     assert taken.read_text() == "mine"
     assert not (tmp_path / "in.50fps.mkv").exists()
+
+
+def test_a_page_that_is_in_the_way_in_a_folder_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = clip(tmp_path / "in.mkv", [(1, n) for n in range(4)])
+    page = tmp_path / "in.50fps.mkv.html"
+    page.write_text("mine")
+    options = ("--fps", 50, "-m", "blend", "-q", "--report", tmp_path)
+    assert vfi("convert", source, *options) == 5
+    assert f"{page} exists already" in capsys.readouterr().err
+    assert page.read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["in.50fps.mkv.html", "in.mkv"]
+
+
+def test_a_dry_run_says_that_it_writes_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = clip(tmp_path / "in.mkv", [(1, n) for n in range(4)])
+    report = tmp_path / "r.html"
+    assert vfi("convert", source, "--fps", 50, "-m", "blend", "--quick", "--report", report) == 0
+    assert "writes no report" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.mkv"]
+
+
+def test_all_that_an_earlier_run_made_is_told_apart() -> None:
+    times = RunTimes()
+    for done in (120, 240, 241, 242):
+        times.progress(done)
+    assert times.earlier == 240

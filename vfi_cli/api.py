@@ -82,10 +82,10 @@ class ConvertOptions:
 
 
 class Listener:
-    """Told what happens; override what is of interest. Methods may not raise."""
+    """Told what happens; override what is of interest. Only ``planned`` may raise."""
 
     def planned(self, plan: Plan, output: Path) -> None:
-        """The plan stands, nothing is rendered yet."""
+        """The plan stands, nothing is rendered yet. A VfiError ends it here."""
 
     def progress(self, done: int) -> None:
         """``done`` output frames are finished, those of an earlier run included.

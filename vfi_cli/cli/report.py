@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vfi_cli.models import Interpolator
+    from vfi_cli.plan import Plan
 
 
 class Reports:
@@ -60,19 +61,29 @@ class Reports:
         return cls(target, console, overwrite=overwrite, quiet=quiet)
 
     def listener(self, screen: Listener) -> Listener:
-        """What the next conversion tells its progress to; it is passed on to the screen."""
-        self._times = RunTimes(screen)
+        """What the next conversion tells its progress to; it is passed on to the screen.
+
+        It refuses a conversion whose page could not be written.
+        """
+        self._times = _Checked(self, screen)
         return self._times
+
+    def check(self, output: Path) -> None:
+        """Raise OutputError where the page of this output could not be written."""
+        check_report(self._page(output), overwrite=self._overwrite)
 
     def write(self, result: ConvertResult, interpolator: Callable[[], Interpolator]) -> Path:
         """Write the report of a conversion that is done, and return where."""
-        path = self._target
-        if path.is_dir():
-            path /= f"{result.output.name}.html"
+        path = self._page(result.output)
         began = time.monotonic()
         total = result.plan.frames
         try:
-            with Progress(total, None, self._console, self._quiet, unit="pictures") as progress:
+            with Progress(
+                *(total, None, self._console, self._quiet),
+                unit="pictures",
+                label="writing the report",
+                passing=True,
+            ) as progress:
                 write_report(
                     path,
                     result,
@@ -88,6 +99,22 @@ class Reports:
             ) from None
         self._console.print(f"✓ {path.name}  {messages.spoken(time.monotonic() - began)}")
         return path
+
+    def _page(self, output: Path) -> Path:
+        """Where the page of an output goes."""
+        return self._target / f"{output.name}.html" if self._target.is_dir() else self._target
+
+
+class _Checked(RunTimes):
+    """Looks for the report's place before the work."""
+
+    def __init__(self, reports: Reports, listener: Listener) -> None:
+        super().__init__(listener)
+        self._reports = reports
+
+    def planned(self, plan: Plan, output: Path) -> None:
+        self._reports.check(output)
+        super().planned(plan, output)
 
 
 def command_line() -> str:

@@ -87,7 +87,9 @@ def run_all(
         check_folder(output, make=not dry)
     screen = Screen(messages.console(quiet=quiet), quiet)
     reports = None
-    if params["report"] is not None and not dry:
+    if params["report"] is not None and dry:
+        messages.warn("a dry run writes no report; the conversion itself does", quiet=quiet)
+    elif params["report"] is not None:
         from vfi_cli.cli.report import Reports
 
         reports = Reports.begin(
@@ -263,12 +265,12 @@ class Batch:
         try:
             yield
         except VfiError as error:
-            self._screen.close()
             self._failed.append((source, error))
             self._records.append(records.of_error(source, error))
         except KeyboardInterrupt as interrupt:
-            self._screen.close()
             raise KeyboardInterrupt(str(interrupt) or f"{when_interrupted}.") from None
+        finally:
+            self._screen.close()
 
     def close(self) -> int:
         """Print the JSON, and raise what went wrong: for several inputs, a summary."""
@@ -355,8 +357,9 @@ def describe_dry_run(run: DryRun) -> list[str]:
         topics["repeats"] = _count_at(seen.repeats, plan)
         if seen.repeats and not plan.settings.dedupe:
             topics["repeats"] += "; --dedupe makes them motion"
+        left = max(0, counts.frames - run.finished)
     if expected is not None:
-        fps = max(0, plan.frames - run.finished) / max(expected.seconds.value, 1e-9)
+        fps = left / max(expected.seconds.value, 1e-9)
         topics["time"] = (
             f"{messages.between(expected.seconds, messages.spoken)}, {messages.rate(fps)} fps, "
             f"{messages.rate(fps / plan.grid.fps)}× real time"

@@ -33,27 +33,22 @@ class RunTimes(Listener):
     def __init__(self, listener: Listener | None = None) -> None:
         self._listener = listener or Listener()
         self._began = self._ended = math.nan
-        self._first: int | None = None
         self._last = 0
+        self.earlier = 0  # output frames that an unfinished run had made before
 
     def planned(self, plan: Plan, output: Path) -> None:
         self._began = time.monotonic()
         self._listener.planned(plan, output)
 
     def progress(self, done: int) -> None:
-        if self._first is None:
-            self._first = done if done > 1 else 0  # what an earlier run made comes all at once
+        if done > self._last + 1:  # what an earlier run left comes a segment at a time
+            self.earlier += done - self._last
         self._last = done
         self._listener.progress(done)
 
     def rendered(self) -> None:
         self._ended = time.monotonic()
         self._listener.rendered()
-
-    @property
-    def earlier(self) -> int:
-        """Output frames that an earlier, unfinished run had made."""
-        return self._first or 0
 
     @property
     def rate(self) -> float | None:
