@@ -208,6 +208,24 @@ def test_folders_of_images_are_one_object(tmp_path: Path, vfi: Vfi) -> None:
     assert [item["estimate"] for item in told["items"]] == [None, None]
 
 
+def test_of_several_folders_those_that_are_done_are_no_mistake(tmp_path: Path, vfi: Vfi) -> None:
+    for name in ("a", "b", "c"):
+        images(tmp_path / "top" / name)
+    arguments = ("frames", tmp_path / "top", "--model", "blend", "--json")
+    assert vfi(*arguments).code == 0
+    out = tmp_path / "top.x2"
+    (out / "b" / "notes.txt").write_text("mine")
+    for path in (out / "c").iterdir():
+        path.unlink()
+    run = vfi(*arguments, "--dry-run")
+    assert run.code == 8, "as the work itself would end"
+    assert "1 of 3 folders failed: b" in run.err
+    done, _, rest = json.loads(run.out)["items"]
+    assert (done["kind"], done["new"], done["estimate"]) == ("folder_plan", None, None)
+    assert "all of its images are there already" in done["notes"][-1]
+    assert rest["new"] > 0
+
+
 def test_an_unfinished_run_is_gone_on_with(tmp_path: Path, vfi: Vfi) -> None:
     from vfi_cli.api import ConvertOptions, Listener, ModelOptions, convert_file
     from vfi_cli.plan import Timing

@@ -107,6 +107,10 @@ class ClipResult:
     seconds: float
 
 
+#: Said of a clip of several that is left as it is.
+DONE = "all of its images are there already; --overwrite makes them anew"
+
+
 class FolderListener:
     """Told what happens; override what is of interest. Methods may not raise."""
 
@@ -155,8 +159,7 @@ def interpolate_frames(
     finished: set[Path] = set()
     for plan in plans:
         if not alone and not options.overwrite and is_done(plan):
-            note = "all of its images are there already; --overwrite makes them anew"
-            listener.planned(replace(plan, notes=(*plan.notes, note)))
+            listener.planned(replace(plan, notes=(*plan.notes, DONE)))
             count = len(plan.placements)
             results.append(ClipResult(plan.output, count, new=0, copied=0, cuts=0, seconds=0))
             continue

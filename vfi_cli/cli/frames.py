@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,7 +148,7 @@ def frames(
     screen = _screen(options, quiet=quiet)
     try:
         if dry_run or quick:
-            _foretell(folder, output, options, screen, quick=quick, alone=not several)
+            _foretell(folder, output, options, screen, quick=quick)
         else:
             interpolate_frames(folder, output, options, listener=screen)
     except KeyboardInterrupt:
@@ -168,7 +169,6 @@ def _foretell(
     screen: Any,
     *,
     quick: bool,
-    alone: bool,
 ) -> None:
     """Say what would be made of each clip. Of several, a failure does not stop the rest."""
     from vfi_cli.api import open_model
@@ -179,9 +179,11 @@ def _foretell(
         survey_clip,
     )
     from vfi_cli.errors import BatchError, VfiError
-    from vfi_cli.folders import clip_settings, plan_folder
+    from vfi_cli.folders import DONE, clip_settings, is_done, plan_folder
 
     plans, failed = plan_folder(folder, output, options)
+    clips = {plan.clip.name for plan in plans} | {clip.name for clip, _ in failed}
+    alone = len(clips) == 1
     for clip, error in failed:
         if alone:
             raise error
@@ -191,6 +193,10 @@ def _foretell(
     for plan in plans:
         assert model is not None
         try:
+            if not alone and not options.overwrite and is_done(plan):
+                screen.planned(replace(plan, notes=(*plan.notes, DONE)))
+                screen.foretold(plan, None, None, free_space(plan))
+                continue
             check_clip_output(plan, options)
             screen.planned(plan)
             if quick:
@@ -212,8 +218,8 @@ def _foretell(
             failed.append((plan.clip, error))
             screen.failed(plan.clip, error)
     if failed:
-        names = ", ".join(dict.fromkeys(clip.name for clip, _ in failed))
-        raise BatchError(f"{len(failed)} of {len(plans) + len(failed)} folders failed: {names}")
+        names = list(dict.fromkeys(clip.name for clip, _ in failed))
+        raise BatchError(f"{len(names)} of {len(clips)} folders failed: {', '.join(names)}")
 
 
 def _screen(options: FolderOptions, *, quiet: bool) -> Any:
