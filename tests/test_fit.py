@@ -19,6 +19,7 @@ from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, c
 from vfi_cli.cli.options import parse_tile
 from vfi_cli.errors import DeviceError, OutOfMemoryError, UsageError
 from vfi_cli.fit import Demand, Fit, choose, footprint, smaller
+from vfi_cli.folders import FolderListener, FolderOptions, interpolate_frames
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Window
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.encode import EncoderOptions
@@ -293,6 +294,44 @@ def test_a_run_that_goes_on_makes_frames_as_before(tmp_path: Path, clip: Path) -
     assert result.warnings == ()
     assert network.seen
     assert all(width < WIDTH for _, _, width in network.seen), "though there is memory now"
+
+
+def test_folders_keep_to_what_fits_and_tell_of_it(tmp_path: Path) -> None:
+    """The third new image finds too little memory; then the run is interrupted and goes on."""
+    from PIL import Image
+
+    clip, output = tmp_path / "clip", tmp_path / "out"
+    clip.mkdir()
+    for number in range(5):
+        Image.fromarray(frame(number).planes[0]).save(clip / f"{number}.png")
+    calls = 0
+
+    def room() -> int:
+        nonlocal calls
+        calls += 1
+        return PIXELS if calls <= 2 else PIXELS * 2 // 3
+
+    class Stop(FolderListener):
+        warnings: list[str] = []  # noqa: RUF012
+
+        def warned(self, text: str) -> None:
+            self.warnings.append(text)
+
+        def progress(self, done: int, total: int) -> None:
+            if done == 3:
+                raise KeyboardInterrupt
+
+    options = FolderOptions(cuts=False)
+    with pytest.raises(KeyboardInterrupt):
+        interpolate_frames(clip, output, options, interpolator=limited(room)[0], listener=Stop())
+    assert len(Stop.warnings) == 1
+    assert "too little memory for whole frames" in Stop.warnings[0]
+    model, network = limited(1 << 30)
+    result = interpolate_frames(clip, output, options, interpolator=model)
+    assert result[0].images == 4
+    assert network.seen
+    assert all(width < WIDTH for _, _, width in network.seen), "though there is memory now"
+    assert sorted(path.suffix for path in output.iterdir()) == [".png"] * 4
 
 
 def test_times_of_one_pair_are_made_at_once_where_that_pays(

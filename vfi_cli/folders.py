@@ -27,6 +27,7 @@ import numpy as np
 from vfi_cli.api import ConvertOptions, ModelOptions, open_model, render_settings
 from vfi_cli.cuts import Signature, signature
 from vfi_cli.errors import BatchError, InputError, OutputError, UsageError, VfiError
+from vfi_cli.execute.local import keep_fit
 from vfi_cli.follow import Follower, check_model, check_same_names
 from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.atomic import fsync_dir, fsync_file
@@ -119,6 +120,9 @@ class FolderListener:
 
     def progress(self, done: int, total: int) -> None:
         """So many images of the clip are finished, those of an earlier run included."""
+
+    def warned(self, text: str) -> None:
+        """Something that a person should hear of, while a clip is made."""
 
     def finished(self, plan: ClipPlan, result: ClipResult) -> None:
         """A clip's output stands."""
@@ -411,9 +415,13 @@ class _Making:
         settled = max(0, first // self._step - 1)
         begin = max(0, settled - scene_stream(self._settings).context)
         part = Part(first, stop=max(todo) + 1, settled=Fraction(settled) if begin else None)
-        synthesizer: Synthesizer | Follower = synthesizer_for(self._settings, interpolator)
+        synthesizer: Synthesizer | Follower
         if self._plan.guide is not None:
             synthesizer = Follower(interpolator, self._guides, scale=self._settings.scale)
+        else:
+            synthesizer = synthesizer_for(self._settings, interpolator)
+            synthesizer.on_refit = self._listener.warned
+            keep_fit(synthesizer, self._work, self._plan.width, self._plan.height)
         with Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded, _Writers() as writers:
             made = pictures(
                 decoded,

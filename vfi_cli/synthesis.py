@@ -64,8 +64,10 @@ class Synthesizer:
         self.made = 0  # new frames so far
         #: What a person should hear of.
         self.warnings: list[str] = []
-        #: Told when the fit had to become smaller, before the frame is tried again.
-        self.on_refit: Callable[[Fit], None] = lambda fit: None
+        #: Told of the fit when it is chosen, and when it had to become smaller.
+        self.on_fit: Callable[[Fit], None] = lambda fit: None
+        #: Told the warning when it had to become smaller, before the frame is tried again.
+        self.on_refit: Callable[[str], None] = lambda warning: None
         # Keyed by identity; holding the frame keeps its identity from being used again.
         self._sources: OrderedDict[int, tuple[Frame, _Picture]] = OrderedDict()
         self._kept = interpolator.frames_seen  # sources
@@ -107,19 +109,24 @@ class Synthesizer:
         frames = [frame for strip in strips for frame in strip.frames]
         return self._in_memory(lambda fit: [self._put_together(strips, fit)], frames)[0]
 
+    def choose_fit(self, width: int, height: int) -> None:
+        """Choose how frames of this size are made, unless that is known already."""
+        if self.fit is None:
+            self.fit = choose(self._interpolator, self._demand(width, height), self._tile)
+            self.on_fit(self.fit)
+
+    def _demand(self, width: int, height: int) -> Demand:
+        views = 2 ** len(ensemble_names(self._options["tta"]))
+        return Demand(width, height, self._options["scale"], views)
+
     def _in_memory(
         self, make: Callable[[Fit], list[Frame]], frames: Sequence[Frame | None]
     ) -> list[Frame]:
         """What ``make`` makes, with a fit that is small enough for the memory."""
         like = next(frame for frame in frames if frame is not None)
-        demand = Demand(
-            like.width,
-            like.height,
-            self._options["scale"],
-            2 ** len(ensemble_names(self._options["tta"])),
-        )
-        if self.fit is None:
-            self.fit = choose(self._interpolator, demand, self._tile)
+        demand = self._demand(like.width, like.height)
+        self.choose_fit(like.width, like.height)
+        assert self.fit is not None
         while True:
             try:
                 made = make(self.fit)
@@ -141,11 +148,11 @@ class Synthesizer:
         device = self._interpolator.device
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        self.warnings.append(
-            f"{device} has too little memory for {self.fit}; new frames are made as {less} now"
-        )
+        warning = f"{device} has too little memory for {self.fit}; new frames are made as {less}"
+        self.warnings.append(warning)
         self.fit = less
-        self.on_refit(less)
+        self.on_fit(less)
+        self.on_refit(warning)
 
     def _make(self, windows: Sequence[Window], fit: Fit) -> list[Frame]:
         frames = [frame for frame in without_gaps(windows[0].frames) if frame is not None]

@@ -275,6 +275,11 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
                 self._console.print(f"  {line}")
             self.records[-1] |= _foretold_json(plan, seen, expected, free)
 
+        def warned(self, text: str) -> None:
+            self.close()
+            messages.warn(text, quiet=quiet)
+            self.records[-1]["notes"].append(text)
+
         def finished(self, plan: ClipPlan, result: ClipResult) -> None:
             self.close()
             self._console.print(f"✓ {_names(plan)[1]}  {_result(result)}")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from vfi_cli.fit import Demand, Fit, choose
+from vfi_cli.fit import Fit
 from vfi_cli.models import Interpolator
 from vfi_cli.plan import Plan, Segment
 from vfi_cli.render import SegmentResult, render_segment, synthesizer_for
+from vfi_cli.synthesis import Synthesizer
 from vfi_cli.work import WorkFolder
 
 #: Under which name the work folder remembers how frames were made to fit into memory.
@@ -77,8 +78,7 @@ class _Renderer:
         self._synthesizer = synthesizer_for(plan.settings, interpolator)
         self._synthesizer.on_refit = self._refitted
         self._made_before = 0
-        known = work.recall(FIT)
-        self._use(Fit(**known) if known else self._chosen(interpolator))
+        keep_fit(self._synthesizer, work, plan.info.width, plan.info.height)
 
     def render(self, segment: Segment, on_frame: Callable[[], None]) -> SegmentResult:
         """Render a segment into the work folder; ``on_frame`` hears of each frame once."""
@@ -100,17 +100,16 @@ class _Renderer:
             except _BegunOtherwise:
                 continue
 
-    def _chosen(self, interpolator: Interpolator) -> Fit:
-        info, settings = self._plan.info, self._plan.settings
-        demand = Demand(info.width, info.height, settings.scale, 2 ** len(settings.tta))
-        return choose(interpolator, demand, settings.tile)
-
-    def _use(self, fit: Fit) -> None:
-        self._synthesizer.fit = fit
-        self._work.remember(FIT, asdict(fit))
-
-    def _refitted(self, fit: Fit) -> None:
-        self._use(fit)
-        self._on_warning(self._synthesizer.warnings[-1])
+    def _refitted(self, warning: str) -> None:
+        self._on_warning(warning)
         if self._synthesizer.made > self._made_before:
             raise _BegunOtherwise
+
+
+def keep_fit(synthesizer: Synthesizer, work: WorkFolder, width: int, height: int) -> None:
+    """Make frames fit as the run did that left the work folder, and remember how it is done."""
+    known = work.recall(FIT)
+    if known is not None:
+        synthesizer.fit = Fit(**known)
+    synthesizer.on_fit = lambda fit: work.remember(FIT, asdict(fit))
+    synthesizer.choose_fit(width, height)
