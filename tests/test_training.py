@@ -9,13 +9,14 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.trainkit import paint, scenes, weights
-from vfi_cli.errors import InputError, UsageError
+from vfi_cli.errors import InputError, OutputError, UsageError
 from vfi_cli.models import load_model
 from vfi_cli.models.lite import LiteNet
 from vfi_cli.training import __main__ as program
@@ -29,11 +30,10 @@ from vfi_cli.training.config import (
     RunConfig,
     read_config,
 )
-from vfi_cli.training.data import Pool
+from vfi_cli.training.data import Batch, Pool
 from vfi_cli.training.export import export
 from vfi_cli.training.init import initialise
-from vfi_cli.training.loop import Trainer
-from vfi_cli.training.sampling import join
+from vfi_cli.training.loop import Trainer, join_processes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -159,6 +159,11 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, pool: Pool) -> 
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8]
 
 
+def join(batches: list[Batch]) -> Batch:
+    columns = ([getattr(batch, item.name) for batch in batches] for item in fields(Batch))
+    return Batch(*(None if values[0] is None else torch.cat(values) for values in columns))  # type: ignore[arg-type]
+
+
 def test_accumulated_small_batches_are_the_large_batch(tmp_path: Path, pool: Pool) -> None:
     trainer = Trainer(tiny(tmp_path, clip=1e9), clips=None, pool=pool)
     phase = trainer.config.phases[0]
@@ -246,7 +251,7 @@ def test_schedule(tmp_path: Path, pool: Pool) -> None:
 
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, pool: Pool) -> None:
     trainer = Trainer(tiny(tmp_path), clips=None, pool=pool)
-    with pytest.raises(InputError, match="no checkpoint to resume"):
+    with pytest.raises(InputError, match="there is no checkpoint of a run"):
         trainer.resume()
     trainer.save()
     other = Trainer(tiny(tmp_path, lr=1e-5), clips=None, pool=pool)
@@ -255,6 +260,59 @@ def test_checkpoints_of_something_else_are_refused(tmp_path: Path, pool: Pool) -
     (tmp_path / "run/last.pt").write_bytes(b"junk")
     with pytest.raises(InputError, match="no checkpoint of a training run"):
         trainer.resume()
+
+
+def test_a_line_of_metrics_that_a_kill_cut_off_is_dropped(tmp_path: Path, pool: Pool) -> None:
+    trainer = Trainer(tiny(tmp_path), clips=None, pool=pool)
+    trainer.run(steps=2)
+    file = tmp_path / "run/metrics.jsonl"
+    whole = file.read_text(encoding="utf-8")
+    later = json.dumps({"step": 3, "loss": 1.0})
+    file.write_text(f'{whole}{later}\n{{"step": 4, "lo', encoding="utf-8")
+    trainer.resume()
+    assert file.read_text(encoding="utf-8") == whole
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, pool: Pool) -> None:
+    (tmp_path / "run").write_bytes(b"")
+    trainer = Trainer(tiny(tmp_path), clips=None, pool=pool)
+    with pytest.raises(OutputError, match=r"run/last\.pt: cannot be written \(.+\) \(run\.out\)"):
+        trainer.save()
+
+
+def test_a_disk_that_is_full_leaves_the_checkpoint_before(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(tiny(tmp_path), clips=None, pool=pool)
+    trainer.save()
+
+    def full(state: object, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    trainer.step = 1
+    with pytest.raises(OutputError, match=r"last\.pt: cannot be written \(unexpected pos"):
+        trainer.save()
+    assert trainer.saved == 0
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.pt"]
+    trainer.resume()
+
+
+def test_processes_wait_for_each_other_as_long_as_data_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, float]] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(
+        torch.distributed,
+        "init_process_group",
+        lambda backend, timeout: asked.append((backend, timeout.total_seconds())),
+    )
+    join_processes(torch.device("cpu"))
+    join_processes(torch.device("cuda:1"))
+    assert [backend for backend, _ in asked] == ["gloo", "nccl"]
+    assert all(seconds > 12 * 3600 for _, seconds in asked)
 
 
 def test_initial_blocks_pass_their_input_on(tmp_path: Path) -> None:

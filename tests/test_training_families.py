@@ -386,6 +386,8 @@ def test_exact_flow_counts_at_each_stage(tmp_path: Path) -> None:
     found = Found(picture, [everywhere(flow + 1), everywhere(flow + 2)])
     parts = family.parts(found, batch, LossConfig(flow=1.0))
     assert float(parts["flow"]) == pytest.approx((1 + 2) * 0.5)
+    unknown = dataclasses.replace(batch, has_flow=torch.zeros(2, dtype=torch.bool))
+    assert float(family.parts(found, unknown, LossConfig(flow=1.0))["flow"]) == 0
     assert float(losses.flow_l1(flow[:1] + 3, flow[:1])) == pytest.approx(3)
 
 

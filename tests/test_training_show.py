@@ -20,6 +20,7 @@ from tests.trainkit import moving_clip, paint, scenes, small
 from vfi_cli.__main__ import main
 from vfi_cli.cli.train import Show, status
 from vfi_cli.errors import InputError
+from vfi_cli.training.checkpoint import Watch
 from vfi_cli.training.clips import ArrayClip
 from vfi_cli.training.loop import Progress, Trainer
 from vfi_cli.training.plot import diagrams, draw, plot, read_metrics
@@ -217,7 +218,7 @@ def test_plot_takes_a_folder_or_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ("", "holds no metrics yet"), ("{", "is no file of metrics")],
+    [(None, "cannot be read"), ("", "holds no metrics yet"), ("{\n", "is no file of metrics")],
 )
 def test_what_is_no_metrics_is_named(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
@@ -289,8 +290,12 @@ def test_the_command_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> Non
     assert "shipped configurations: eqvi" in capsys.readouterr().err
 
 
-def test_an_interrupted_run_is_saved(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("good", [True, False])
+def test_an_interrupted_run_is_saved_if_it_is_good(
+    good: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paint(tmp_path / "a.png")
     config = tmp_path / "run.toml"
@@ -302,11 +307,14 @@ def test_an_interrupted_run_is_saved(
         return whole(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
+    monkeypatch.setattr(Watch, "is_good", good)
     before = signal.getsignal(signal.SIGINT)
     assert vfi(str(config), "--device", "cpu") == 130
     assert signal.getsignal(signal.SIGINT) is before
-    assert "saved at step 1; --resume goes on from there" in capsys.readouterr().err
-    assert (tmp_path / "run/last.pt").is_file()
+    said = capsys.readouterr().err
+    assert ("saved at step 1; --resume goes on from there" in said) == good
+    assert ("nothing was saved" in said) != good
+    assert (tmp_path / "run/last.pt").is_file() == good
 
 
 def test_the_line_of_progress() -> None:

@@ -132,7 +132,11 @@ def run(
         with _stops(trainer, show):
             trainer.run()
         if trainer.stopping:
-            raise KeyboardInterrupt(f"saved at step {trainer.step}; --resume goes on from there")
+            raise KeyboardInterrupt(
+                "nothing was saved."
+                if trainer.saved is None
+                else f"saved at step {trainer.saved}; --resume goes on from there"
+            )
     return 0
 
 

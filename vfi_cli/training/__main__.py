@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
             config = read_config(given.config, given.set)
             print(export(config.path(config.run.out) / LAST, given.export))
             return 0
+        import torch.distributed as dist
+
         from vfi_cli.training.run import start
 
         trainer = start(
@@ -40,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             report=lambda line: print(line, flush=True),
         )
         trainer.run()
+        if dist.is_initialized():
+            dist.destroy_process_group()
     except VfiError as error:
         print(error, file=sys.stderr)
         return error.exit_code

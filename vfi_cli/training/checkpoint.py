@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vfi_cli.errors import InputError, ModelError, UsageError, VfiError
+from vfi_cli.errors import InputError, ModelError, OutputError, UsageError, VfiError
 from vfi_cli.models.checkpoint import read_state_dict
 from vfi_cli.models.weights import locate
 
@@ -24,11 +25,25 @@ class DivergedError(VfiError):
 
 
 def save(state: dict[str, Any], target: Path) -> None:
-    """Writes beside the target first, so that a kill leaves the one before."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Writes beside the target first, so that a kill leaves the one before. Raises OutputError."""
     part = target.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, target)
+    with writing(target):
+        try:
+            torch.save(state, part)
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Makes the folder of a run's file, and an OutputError of what goes wrong on its way there."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OutputError(f"{target}: cannot be written ({reason}) (run.out)") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -36,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no checkpoint to resume from") from None
+        raise InputError(f"{path}: there is no checkpoint of a run (run.out)") from None
     except Exception as error:
         # What torch raises for damaged files is not documented and spans all kinds of errors.
         first = str(error).strip().splitlines()[:1] or [type(error).__name__]

@@ -294,7 +294,7 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)[0]
         if not isinstance(value, list):
-            raise UsageError(f"{where}: {key} must be a list, not {value!r}")
+            raise UsageError(f"{where}: {key} must be a list such as [{value!r}], not {value!r}")
         return tuple(
             _value(inner, item, where, f"{key}[{number}]") for number, item in enumerate(value)
         )
@@ -355,7 +355,10 @@ def _check(config: Config, where: str) -> None:
     for table, key in (("data", "clips"), ("data", "textures"), ("validation", "clips")):
         for name in getattr(getattr(config, table), key):
             if not config.path(name).is_dir():
-                raise InputError(f"{where}: {table}.{key}: there is no folder {config.path(name)}")
+                raise InputError(
+                    f"{where}: {table}.{key}: there is no folder {config.path(name)}; "
+                    f"--set '{table}.{key}=[\"FOLDER\"]' names another"
+                )
     for key in ("init_from", "teacher"):
         name = getattr(config.model, key)
         if Path(name).suffix and not config.path(name).is_file():

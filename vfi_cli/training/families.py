@@ -75,19 +75,18 @@ class Family(nn.Module):
             for name in ("laplacian", "census", "charbonnier", "l1"):
                 if getattr(weights, name):
                     parts[name] = getattr(losses, name)(found.picture, batch.middle)
-        known = batch.has_flow
-        if weights.flow and found.stages and bool(known.any()):
-            truth = batch.flow[known]
+        if weights.flow and found.stages:
+            # A mean over the batch, in which samples without known flow count as 0.
+            known = batch.has_flow.view(-1, 1, 1, 1)
             errors = [
                 losses.flow_l1(
-                    stage.flow[known],
-                    truth[..., stage.ys, :][..., stage.xs],
+                    stage.flow * known,
+                    batch.flow[..., stage.ys, :][..., stage.xs] * known,
                     weights.flow_cap or None,
                 )
                 for stage in found.stages
             ]
-            # A mean over the batch, in which samples without known flow count as 0.
-            parts["flow"] = torch.stack(errors).sum() * known.float().mean()
+            parts["flow"] = torch.stack(errors).sum()
         return parts
 
     def accept(self, state: dict[str, Tensor]) -> None:

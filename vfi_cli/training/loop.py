@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from vfi_cli.training.data import Batch, Pool, Windows
 from vfi_cli.training.families import RIFE4, build
 from vfi_cli.training.loader import load
 from vfi_cli.training.perceptual import Perceptual
-from vfi_cli.training.plot import METRICS
+from vfi_cli.training.plot import METRICS, read_lines
 from vfi_cli.training.sampling import Sampler
 from vfi_cli.training.sheet import write_sheet
 from vfi_cli.training.teacher import FlowTeacher
@@ -50,6 +51,14 @@ class Progress:
     left: float | None
     losses: dict[str, float]
     psnr: float | None
+
+
+def join_processes(device: torch.device) -> None:
+    """Meets the other processes of ``torchrun``, where there are any. They wait as long as the
+    first one takes to decode, to validate and to save."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(days=1))
 
 
 class Trainer:
@@ -72,8 +81,7 @@ class Trainer:
         self.device = torch.device(device)
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        if self.world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        join_processes(self.device)
         if config.run.threads:
             torch.set_num_threads(config.run.threads)
         torch.manual_seed(config.model.seed)
@@ -107,6 +115,7 @@ class Trainer:
         self.watch = Watch()
         self.psnr: float | None = None
         self.stopping = False
+        self.saved: int | None = None  # the step of the last checkpoint
         self.out = config.path(config.run.out)
 
     # The schedule -------------------------------------------------------------------------
@@ -217,9 +226,8 @@ class Trainer:
     def run(self, steps: int | None = None) -> None:
         """Trains to the end of the schedule, or for ``steps`` updates, and saves.
 
-        Raises DivergedError.
+        Raises DivergedError, OutputError.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
         end = math.inf if steps is None else self.step + steps
         self._due = {
             what: self.clock + 60 * minutes
@@ -344,8 +352,8 @@ class Trainer:
             return list(rebuild(windows, self.shown.show, self.ema.size_multiple, self.device))
 
     def _write(self, line: dict[str, Any]) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
-        with (self.out / METRICS).open("a", encoding="utf-8") as stream:
+        target = self.out / METRICS
+        with checkpoint.writing(target), target.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
     def _log(self, means: dict[str, float], rate: float) -> None:
@@ -378,6 +386,7 @@ class Trainer:
     def save(self) -> Path:
         target = self.out / checkpoint.LAST
         checkpoint.save(self.state(), target)
+        self.saved = self.step
         return target
 
     def resume(self, path: Path | None = None) -> None:
@@ -393,7 +402,7 @@ class Trainer:
         self.family.helper.load_state_dict(state["helper"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.watch.load(state["watch"])
-        self.step = state["step"]
+        self.step = self.saved = state["step"]
         self.clock = self.elapsed = state["clock"]
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
@@ -405,6 +414,6 @@ class Trainer:
         """Drops the metrics of steps that were not saved, and are made again."""
         path = self.out / METRICS
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            kept = [json.dumps(line) + "\n" for line in read_lines(path) if line["step"] <= step]
+            with checkpoint.writing(path):
+                path.write_text("".join(kept), encoding="utf-8")

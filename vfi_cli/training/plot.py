@@ -52,19 +52,27 @@ class Diagram:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics, of a folder or a file. Raises InputError."""
+    """The lines of a run's metrics, of a folder or a file, one at least. Raises InputError."""
     file = path / METRICS if path.is_dir() else path
+    found = read_lines(file)
+    if not found:
+        raise InputError(f"{file}: holds no metrics yet")
+    return found
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a file of metrics, but for a last one that a kill cut off. Raises
+    InputError."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            del lines[-1]
         found = [json.loads(line) for line in lines if line.strip()]
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise InputError(f"{file}: is no file of metrics ({error})") from None
-    found = [line for line in found if isinstance(line, dict) and "step" in line]
-    if not found:
-        raise InputError(f"{file}: holds no metrics yet")
-    return found
+    return [line for line in found if isinstance(line, dict) and "step" in line]
 
 
 def diagrams(metrics: Sequence[dict[str, Any]]) -> list[Diagram]:

@@ -75,7 +75,6 @@ class Pool:
             raise InputError(
                 f"{folder}: holds no scene at t = 1/2; let there be more (data.scenes)"
             )
-        self.four = all(chunk.has("around") for chunk in self.chunks)
         #: pools of older runs do not say what is visible
         self.masks = all(chunk.has("seen") for chunk in self.chunks)
 

@@ -60,7 +60,7 @@ class PictureStore:
         kept = self.folder / name[:2] / f"{name[2:24]}.npy"
         try:
             return np.load(kept, mmap_mode="r")
-        except (OSError, ValueError):  # not there, or not whole
+        except (OSError, ValueError, EOFError):  # not there, or not whole
             picture = decode_picture(file, self.factor)
         part = kept.with_suffix(f".{os.getpid()}.part")
         try:

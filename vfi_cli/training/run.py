@@ -16,7 +16,7 @@ from vfi_cli.training.checkpoint import LAST
 from vfi_cli.training.clips import ArrayClip
 from vfi_cli.training.config import Config, read_config
 from vfi_cli.training.families import build
-from vfi_cli.training.loop import Progress, Report, Trainer
+from vfi_cli.training.loop import Progress, Report, Trainer, join_processes
 from vfi_cli.training.sources import open_sources
 from vfi_cli.training.validation import Validation
 
@@ -46,10 +46,9 @@ def start(
     if seen == 4 and not read.data.four:
         raise UsageError(f"data.four must be true: {read.model.architecture} sees four frames")
     rank = int(os.environ.get("RANK", "0"))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        dist.init_process_group("nccl" if chosen.startswith("cuda") else "gloo")
-        if rank:
-            dist.barrier()  # the first process fills the cache for all
+    join_processes(torch.device(chosen))
+    if rank:
+        dist.barrier()  # the first process fills the cache for all
     clips, pool = open_sources(read, report if rank == 0 else lambda line: None, middle=middle)
     validation = open_validation(read, seen, report) if rank == 0 else None
     if dist.is_initialized() and rank == 0:
