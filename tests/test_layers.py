@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,15 @@ def own_imports(path: Path, *, early: bool) -> set[str]:
 def test_every_module_has_a_floor() -> None:
     unknown = {room_of(name) for name in modules()} - set(FLOOR)
     assert not unknown, f"give {unknown} a place in FLOORS"
+
+
+def test_the_rooms_are_described_from_the_top_down() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    house = text.partition("## One way through the house\n\n")[2].partition("\n\n")[0]
+    lines = [line.strip().partition("  ")[0].split() for line in house.splitlines()]
+    assert {room for line in lines for room in line} == FLOOR.keys() - {"__init__", "__main__"}
+    floors = [{FLOOR[room] for room in line} for line in lines]
+    assert all(min(above) >= max(below) for above, below in itertools.pairwise(floors))
 
 
 def test_nothing_imports_upwards_or_sideways() -> None:
