@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
 
 #: Bump when the same folder and options would give other images than before.
-FOLDER_VERSION = 1
+FOLDER_VERSION = 2
 #: Ending of the marks in the work folder for images that show the nearer one at a cut.
 _CUT = ".cut"
 #: Threads that compress images.
