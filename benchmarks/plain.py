@@ -1,4 +1,4 @@
-"""RIFE and RIFE 4.x in the plain float32 operators of their authors: the ruler for what is faster.
+"""Networks in the plain float32 operators of their authors: the ruler for what is faster.
 
 Every block warps, resizes and concatenates full-size float32 tensors with ``F.grid_sample``,
 ``F.interpolate`` and ``torch.cat``, as the published scripts do. The weights are those of the
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vfi_cli.models.ifrnet import IFRNet
 from vfi_cli.models.lite import LiteNet
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import IFNet
@@ -95,3 +96,20 @@ def rife(net: RIFE, frames: Tensor, t: float) -> Tensor:
     residual = net.unet(torch.cat((frame0, frame1, *warped, mask, flow), 1), *context)
     share = torch.sigmoid(mask)
     return (warped[0] * share + warped[1] * (1 - share) + residual).clamp(0, 1)
+
+
+def ifrnet(net: IFRNet, frames: Tensor, t: float) -> Tensor:
+    """IFRNet: (1, 2, 3, H, W) to (1, 3, H, W)."""
+    frame0, frame1 = frames.unbind(1)
+    mean = frames.mean((1, 2, 3, 4)).view(1, 1, 1, 1)
+    features0, features1 = net.encoder(frame0 - mean), net.encoder(frame1 - mean)
+    out = net.decoder4(features0[3], features1[3], torch.full_like(features0[3][:, :1], t))
+    flow, found = out[:, :4], out[:, 4:]
+    for level, decoder in ((2, net.decoder3), (1, net.decoder2), (0, net.decoder1)):
+        warped0 = warp(features0[level], flow[:, :2])
+        warped1 = warp(features1[level], flow[:, 2:])
+        out = decoder(found, warped0, warped1, flow)
+        flow, found = out[:, :4] + resize(flow, 2) * 2, out[:, 4:]
+    share, residual = torch.sigmoid(found[:, :1]), found[:, 1:]
+    made = share * warp(frame0, flow[:, :2]) + (1 - share) * warp(frame1, flow[:, 2:])
+    return (made + residual).clamp(0, 1)

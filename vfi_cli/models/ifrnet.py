@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize, resize_flow, warp
+from vfi_cli.models.fused_ifrnet import fused
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 
 
@@ -173,7 +175,15 @@ class IFRNet(Network):
         ensemble: bool = False,
         memo: Memo | None = None,
     ) -> Tensor:
-        return self._merge(frames, *self._estimate(frames, timestep, scale, memo))
+        return self._merge(frames, *self._find(frames, timestep, scale, memo))
+
+    def _find(
+        self, frames: Tensor, timestep: Tensor, scale: float, memo: Memo | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What :meth:`_estimate` does, by the fused operators where they can."""
+        if fusible(self, frames):
+            return fused(self)(frames, timestep, scale, memo)
+        return self._estimate(frames, timestep, scale, memo)
 
     def _merge(
         self, frames: Tensor, flow0: Tensor, flow1: Tensor, mask: Tensor, residual: Tensor
@@ -184,7 +194,7 @@ class IFRNet(Network):
     def motion(
         self, frames: Tensor, timestep: Tensor, *, scale: float = 1.0, memo: Memo | None = None
     ) -> Motion:
-        flow0, flow1, mask, _ = self._estimate(frames, timestep, scale, memo)
+        flow0, flow1, mask, _ = self._find(frames, timestep, scale, memo)
         return Motion(flow0, flow1, mask)
 
     def stages(

