@@ -299,12 +299,22 @@ def test_the_command_writes_csv_and_json(
 
 
 def test_the_command_says_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["eval", "vimeo-triplet", "--data", str(tmp_path)]) == 4
     shown = capsys.readouterr().err
     assert "tri_testlist.txt is missing" in shown
     assert "http://toflow.csail.mit.edu" in shown
+    assert "--data names" not in shown
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VFI_DATASETS", raising=False)
+    assert main(["eval", "vimeo-triplet"]) == 4
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}/tri_testlist.txt is missing" in shown
+    assert "--data names another folder" in shown
+    Path("a.mp4").write_bytes(b"")
+    assert main(["eval", "a.mp4"]) == 2
+    assert "a.mp4 is a file and no benchmark: vfi eval clip a.mp4" in capsys.readouterr().err
     setkit.ucf101(tmp_path, ["1"])
     arguments = ["eval", "ucf101", "--data", str(tmp_path), "-m", "nearest"]
     assert main(arguments) == 4

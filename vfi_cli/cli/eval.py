@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.cli.eval_tables import show_clip, show_set
 from vfi_cli.datasets.benchmarks import BENCHMARKS, Benchmark
+from vfi_cli.errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from vfi_cli.api import ModelOptions
@@ -79,11 +81,12 @@ Models = Annotated[
     ),
 ]
 Data = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         metavar="DIR",
         envvar="VFI_DATASETS",
         help="The data set's folder, or one that holds it under its usual name.",
+        show_default="the current folder",
         rich_help_panel=_WHAT,
     ),
 ]
@@ -236,7 +239,7 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
     def score(
         *,
         model: Models = None,
-        data: Data = Path(),
+        data: Data = None,
         metrics: Metrics = None,
         limit: Limit = None,
         allow_missing: AllowMissing = False,
@@ -260,10 +263,10 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
         names = list(dict.fromkeys(model or ["default"]))
         shared = _shared(architecture, device, dtype, scale, tta, ensemble)
         console = messages.console(stderr=json, quiet=quiet)
-        with progress(quiet=quiet) as on_frame:
+        with progress(quiet=quiet) as on_frame, found_here(data):
             result = evaluate_set(
                 benchmark.name,
-                data,
+                data or Path.cwd(),
                 [options_of(name, shared) for name in names],
                 metrics=metrics,
                 limit=limit,
@@ -280,6 +283,27 @@ def command_for(benchmark: Benchmark) -> Callable[..., int]:
 
     score.__doc__ = f"{benchmark.title}: {benchmark.judges}.\n\nThe data set: {benchmark.page}"
     return score
+
+
+@contextmanager
+def found_here(data: Path | None) -> Iterator[None]:
+    """Says how to name the data set's folder where none was named and it is not the current one."""
+    try:
+        yield
+    except InputError as error:
+        raise error if data else InputError(f"{error}; --data names another folder") from None
+
+
+class EvalGroup(TyperGroup):
+    """Tells those who name a video in place of a benchmark what they want."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and Path(args[0]).is_file():
+            raise UsageError(f"{args[0]} is a file and no benchmark: vfi eval clip {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+GROUP = EvalGroup
 
 
 def _shared(
@@ -327,8 +351,6 @@ def progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def check_csv(path: Path | None, *, overwrite: bool) -> None:
     """Refuse a file that cannot be written before hours of work, and not after."""
-    from vfi_cli.errors import OutputError
-
     if path is None:
         return
     if path.is_dir():
@@ -343,7 +365,6 @@ def write_csv(path: Path | None, models: Sequence[ModelScores], metrics: Sequenc
     """Every frame's scores, as a table for programs."""
     import csv
 
-    from vfi_cli.errors import OutputError
     from vfi_cli.evaluate.results import table
 
     if path is None:
