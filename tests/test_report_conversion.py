@@ -342,8 +342,10 @@ def test_a_conversions_page_works_in_a_browser(tmp_path: Path) -> None:
 
 def test_slow_motion_has_a_report(tmp_path: Path) -> None:
     source, report = clip(tmp_path / "in.mkv", [(1, 2 * n) for n in range(6)]), tmp_path / "r.html"
-    assert vfi("slowmo", source, "--factor", 4, "-m", "blend", "--report", report, "-q") == 0
+    options = ("--factor", 4, "-m", "blend", "--tile", 64, "--report", report, "-q")
+    assert vfi("slowmo", source, *options) == 0
     assert "4 times slower" in words(report)
+    assert "tiles of 64 pixels" in words(report)
 
 
 @pytest.mark.parametrize(

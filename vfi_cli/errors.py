@@ -71,7 +71,7 @@ class BatchError(VfiError):
 #: What ``vfi --help`` and the README say of exit codes.
 EXIT_CODES: dict[int, str] = {
     0: "done, and the output was read back and checked",
-    1: "an internal error (please report it; --debug shows where)",
+    1: "below --min-psnr (compare), or an internal error (please report it)",
     UsageError.exit_code: "wrong options",
     TruncatedInputError.exit_code: "the input breaks off or is damaged; converted up to there",
     InputError.exit_code: "the input cannot be read",

@@ -248,6 +248,8 @@ def _model(settings: RenderSettings, interpolator: Interpolator) -> Iterator[tup
     yield "device", f"{interpolator.device}, {settings.dtype}"
     yield "operators", settings.operators
     yield "motion found at", f"{settings.scale:g} × the size"
+    if isinstance(settings.tile, int):
+        yield "made in", f"tiles of {settings.tile} pixels"
     if settings.tta or settings.ensemble:
         yield "averaged over", ", ".join([*settings.tta, *["both directions"] * settings.ensemble])
     threshold = "" if settings.cuts_threshold is None else f", from {settings.cuts_threshold:g} on"
