@@ -328,9 +328,10 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[str, 
         begin("w.safetensors", widths=(16, 16, 16, 16, 8))
     with pytest.raises(ModelError, match=r"model\.init_from: .*there is no model"):
         begin("nothing")
-    (tmp_path / "w.pth").write_bytes(b"junk")
-    with pytest.raises(ModelError, match=r"model\.init_from: .*w\.pth"):
-        begin("w.pth")
+    for name in ("w.pth", "w.pt"):
+        (tmp_path / name).write_bytes(b"junk")
+        with pytest.raises(ModelError, match=rf"model\.init_from: .*{name}"):
+            begin(name)
 
 
 def test_published_files_of_rife_bring_their_teacher(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,9 @@ def starting_weights(given: str, path: Path) -> dict[str, Tensor]:
     """
     try:
         found = path if path.is_file() else locate(given).path
-        if found.suffix == ".pt":
-            state: Mapping[str, Any] = torch.load(found, map_location="cpu", weights_only=True)
-            if isinstance(state, Mapping) and "ema" in state and "optimiser" in state:
-                return dict(state["ema"])
+        with suppress(InputError):
+            if found.suffix == ".pt":
+                return dict(read(found)["ema"])
         return read_state_dict(found)
     except ModelError as error:
         raise ModelError(f"model.init_from: {error}") from None
