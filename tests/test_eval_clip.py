@@ -174,10 +174,15 @@ def test_the_part_that_is_looked_at(tmp_path: Path) -> None:
         evaluate_clip(path, models("blend"), factor=3)
 
 
-def test_wide_pictures_can_be_reduced(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mkv", scene(5))
-    result = evaluate_clip(path, models("blend"), part=ClipPart(widest=32))
-    assert (result.width, result.height) == (32, 24)
+def test_more_frames_than_fit_into_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.mkv", [setkit.picture(n, 0, *SIZE) for n in range(9)])
+    frame = 3 * SIZE[0] * SIZE[1]
+    monkeypatch.setattr("vfi_cli.memory.available", lambda: 2 * 5 * frame)
+    assert evaluate_clip(path, models("blend"), part=ClipPart(frames=5)).frames == 5
+    with pytest.raises(UsageError, match=r"9 frames of .* look at fewer with --frames"):
+        evaluate_clip(path, models("blend"))
 
 
 # What is recommended

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vfi_cli import memory
 from vfi_cli.api import ModelOptions
 from vfi_cli.cuts import signature
 from vfi_cli.datasets.benchmarks import Item
@@ -24,7 +25,7 @@ from vfi_cli.evaluate.results import ClipResult, ModelScores
 from vfi_cli.evaluate.sets import Scorer, TrueRows, check_rows, continues, rebuild
 from vfi_cli.io.decode import FrameReader, SourceInfo, probe
 from vfi_cli.quality.image import Rgb
-from vfi_cli.quality.metrics import METRICS, Metric
+from vfi_cli.quality.metrics import METRICS, Metric, deciding
 from vfi_cli.scenes import SceneStream
 from vfi_cli.timeline import format_time
 
@@ -39,13 +40,11 @@ STILL = 0.25
 
 @dataclass(frozen=True)
 class ClipPart:
-    """Which frames are looked at. ``frames`` is the most; ``widest`` in pixels reduces what is
-    wider."""
+    """Which frames are looked at, ``frames`` at most: all of them are kept in memory."""
 
     start: Fraction = Fraction(0)  # seconds after the clip's own beginning
     duration: Fraction | None = None
     frames: int | None = 61
-    widest: int | None = None
 
 
 @dataclass
@@ -113,7 +112,7 @@ def evaluate_clip(
     wanted = [METRICS[name] for name in metrics]
     check_rows(chosen, wanted)
     scores = _Contest(clip, chosen, rest, factor, wanted, gallery, on_frame).run(models)
-    first = clip.pictures[clip.picture(0)]
+    first, judge = clip.pictures[clip.picture(0)], deciding(metrics)
     between = factor - 1
     return ClipResult(
         path=str(path),
@@ -127,15 +126,9 @@ def evaluate_clip(
         still=len(still) * between,
         metrics=tuple(metrics),
         models=tuple(scores),
-        recommendation=recommendation(scores, _judge(wanted)) if _judge(wanted) else "",
+        recommendation=recommendation(scores, judge) if judge else "",
         notes=tuple(clip.notes),
     )
-
-
-def _judge(wanted: Sequence[Metric]) -> str:
-    """The measure of single frames that decides: PSNR, or else the first; '' without any."""
-    names = [metric.name for metric in wanted if metric.frame is not None]
-    return "psnr" if "psnr" in names else next(iter(names), "")
 
 
 class _Contest:
@@ -215,11 +208,13 @@ def _read(path: str | Path, part: ClipPart) -> _Clip:
             f"--start {format_time(part.start)} lies beyond the end of {path} "
             f"({format_time(info.duration)})"
         )
+    there = sum(pts >= first and (end is None or pts * info.time_base < end) for pts in info.pts)
+    _check_memory(info, there if part.frames is None else min(there, part.frames))
     scenes: SceneStream[int] = SceneStream()
     with FrameReader(info, start_pts=first) as reader:
         for index, frame in enumerate(_taken(reader, end, part.frames)):
             clip.times.append(frame.time)
-            clip.pictures[clip.picture(index)] = _reduced(rgb8(frame), part.widest)
+            clip.pictures[clip.picture(index)] = rgb8(frame)
             sign = signature(frame)
             clip.cuts |= {d.payload for d in scenes.feed(index, sign, frame.time) if d.cut_after}
     clip.cuts |= {decided.payload for decided in scenes.flush() if decided.cut_after}
@@ -229,23 +224,22 @@ def _read(path: str | Path, part: ClipPart) -> _Clip:
     return clip
 
 
+def _check_memory(info: SourceInfo, count: int) -> None:
+    """Raise UsageError where so many frames would take most of the memory that is left."""
+    free = memory.available()
+    each = 3 * info.width * info.height
+    if free is not None and count * each > free // 2:
+        raise UsageError(
+            f"{count} frames of {info.width}×{info.height} take {count * each / 1e9:.1f} GB of "
+            f"memory, and {free / 1e9:.1f} GB are left; look at fewer with --frames"
+        )
+
+
 def _taken(reader: FrameReader, end: Fraction | None, most: int | None) -> Iterator[Frame]:
     for number, frame in enumerate(reader):
         if (most is not None and number >= most) or (end is not None and frame.time >= end):
             return
         yield frame
-
-
-def _reduced(picture: Rgb, widest: int | None) -> Rgb:
-    """No wider than that, and of even height, by averages over areas."""
-    import PIL.Image
-
-    height, width = picture.shape[:2]
-    if widest is None or width <= widest:
-        return picture
-    size = widest, round(height * widest / width / 2) * 2
-    small = PIL.Image.fromarray(picture).resize(size, PIL.Image.Resampling.BOX)
-    return np.asarray(small)
 
 
 def _items(clip: _Clip, factor: int) -> Iterator[Item]:

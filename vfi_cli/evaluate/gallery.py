@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from vfi_cli.evaluate.results import FrameScore
 from vfi_cli.quality.image import Rgb
-from vfi_cli.quality.metrics import METRICS
+from vfi_cli.quality.metrics import METRICS, deciding
 from vfi_cli.report import Picture, embed
 
 #: How many frames are kept.
@@ -34,9 +34,7 @@ class Gallery:
     """
 
     def __init__(self, metrics: Sequence[str]) -> None:
-        judges = [name for name in metrics if METRICS[name].frame is not None]
-        #: the measure that decides: PSNR, or else the first of single frames; None without any
-        self.metric = "psnr" if "psnr" in judges else next(iter(judges), None)
+        self.metric = deciding(metrics)
         self._first: str | None = None
         self._kept: list[Exhibit] = []
 

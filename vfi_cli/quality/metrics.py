@@ -49,6 +49,12 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def deciding(names: Sequence[str]) -> str | None:
+    """Which of these measures decides: PSNR, or else the first of single frames; None without."""
+    of_frames = [name for name in names if METRICS[name].frame is not None]
+    return "psnr" if "psnr" in of_frames else next(iter(of_frames), None)
+
+
 def parse_metrics(text: str) -> tuple[str, ...]:
     """``psnr,ssim`` as names, each once. Raises UsageError that lists the known ones."""
     names = tuple(dict.fromkeys(name.strip().lower() for name in text.split(",") if name.strip()))

@@ -128,7 +128,8 @@ class PhaseConfig:
 
     ``blocks``: how many of the network's blocks take part, coarse to fine (0: all);
     ``silent``: how many of the coarsest stay without effect until a later phase: one that sees
-    two by two pixels of a crop learns nonsense of a whole picture;
+    two by two pixels of a crop learns nonsense of a whole picture. It then begins as a copy of
+    the next finer one;
     ``freeze``: parameters that stay as they are, by the beginnings of their names;
     ``synthetic``: the share of rendered samples;
     ``crop``: the samples' height and, where ``crop_width`` is 0, width;

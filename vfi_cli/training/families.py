@@ -27,7 +27,7 @@ from vfi_cli.models.scopeflow import ScopeFlow
 from vfi_cli.training import losses
 from vfi_cli.training.config import Config, LossConfig, ModelConfig, PhaseConfig
 from vfi_cli.training.data import Batch
-from vfi_cli.training.init import initialise, initialise_plain
+from vfi_cli.training.init import initialise, initialise_plain, wake
 
 #: Losses that every network with a new frame, or with flow, can have.
 OF_FRAMES = frozenset({"laplacian", "census", "charbonnier", "l1", "perceptual"})
@@ -110,6 +110,9 @@ class Family(nn.Module):
         fixed = (*self.constant, *phase.freeze)
         for name, weight in self.network.named_parameters():
             weight.requires_grad_(not name.startswith(fixed))
+
+    def wake(self, phase: PhaseConfig) -> None:
+        """Lets begin what was silent before the phase, in what is trained and in its average."""
 
     def show(self, frames: Tensor, middle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What validation looks at: the frame that the network rebuilds in the middle of
@@ -208,6 +211,13 @@ class RIFE4(Family):
         for number in range(phase.silent):
             block = self.network.get_submodule(f"block{number}")
             block.requires_grad_(False)
+
+    def wake(self, phase: PhaseConfig) -> None:
+        for number in reversed(range(phase.silent, self.blocks - 1)):
+            block = self.network.get_submodule(f"block{number}")
+            last = block.get_submodule("lastconv").parameters()
+            if not any(bool(weight.any()) for weight in last):
+                wake(block, self.network.get_submodule(f"block{number + 1}"))
 
     def silence(self, count: int) -> None:
         """Makes the ``count`` coarsest blocks put out zeros, whatever they see."""

@@ -37,6 +37,28 @@ def initialise(network: nn.Module) -> None:
             layer.bias.zero_()
 
 
+#: Share of the finer block's output that a woken block begins with.
+_WOKEN = 0.7
+
+
+@torch.no_grad()
+def wake(block: nn.Module, finer: nn.Module) -> None:
+    """Lets a silent RIFE 4.x block begin as the next finer one, which now looks at its own coarser
+    reduction: what finds 10 pixels at 1/8 finds 20 at 1/16. Channels that only ``block`` has keep
+    their weights and are heard later; inputs that only ``finer`` has are left out."""
+    known = dict(finer.named_parameters())
+    for name, weight in block.named_parameters():
+        source = known[name]
+        common = tuple(slice(min(a, b)) for a, b in zip(weight.shape, source.shape, strict=True))
+        if name.startswith("lastconv"):
+            weight.zero_()
+            weight[common] = _WOKEN * source[common]
+            continue
+        if name.endswith("weight"):
+            weight[common[0]] = 0.0  # channels that are copied hear no others
+        weight[common] = source[common]
+
+
 @torch.no_grad()
 def initialise_plain(network: nn.Module, last: Iterable[str], first: Iterable[str] = ()) -> None:
     """Draws the weights of any other network: He et al.'s for a leaky ReLU, and biases of zero.

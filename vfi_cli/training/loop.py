@@ -169,6 +169,8 @@ class Trainer:
     def train_step(self, batches: list[Batch], phase: PhaseConfig) -> dict[str, float] | None:
         """One update from some batches; None where the gradient was not finite (no update)."""
         self.family.train()
+        self.family.wake(phase)
+        self.shown.wake(phase)
         self.family.enter(phase)
         self.optimiser.zero_grad(set_to_none=True)
         shown: dict[str, float] = {}

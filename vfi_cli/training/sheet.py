@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from vfi_cli.training.validation import Rebuilt
+from vfi_cli.training.validation import Rebuilt, pixels
 
 Picture = NDArray[np.uint8]
 
@@ -51,10 +51,6 @@ def flow_colours(flow: Tensor, longest: float | None = None) -> Picture:
     return (colours * 255).round().astype(np.uint8)
 
 
-def _pixels(picture: Tensor) -> Picture:
-    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-
-
 def draw_sheet(rebuilt: Sequence[Rebuilt], title: str) -> Image.Image:
     """A row for each crop: both inputs, the truth, the result, its error and its flow."""
     columns = ("before", "after", "truth", "result", f"error x{GAIN}", "flow")
@@ -73,7 +69,7 @@ def draw_sheet(rebuilt: Sequence[Rebuilt], title: str) -> Image.Image:
     for line, item in enumerate(rebuilt):
         error = (item.picture.clamp(0, 1) - item.truth).abs() * GAIN
         longest = float(item.flow.square().sum(0).sqrt().max())
-        cells = [_pixels(x) for x in (item.before, item.after, item.truth, item.picture, error)]
+        cells = [pixels(x) for x in (item.before, item.after, item.truth, item.picture, error)]
         cells.append(flow_colours(item.flow))
         y = 2 * _HEAD + line * row
         for number, cell in enumerate(cells):

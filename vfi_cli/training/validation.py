@@ -11,10 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vfi_cli.errors import InputError
+from vfi_cli.quality.image import psnr
 from vfi_cli.training.clips import Clip
-
-#: A perfect frame would have infinitely many decibels.
-_MOST = 100.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +38,12 @@ class Rebuilt:
     @property
     def psnr(self) -> float:
         """In decibels, of 8-bit values."""
-        a, b = ((x.clamp(0, 1) * 255).round() for x in (self.picture, self.truth))
-        error = float((a - b).square().mean())
-        return min(_MOST, 10 * float(np.log10(255**2 / max(error, 1e-9))))
+        return psnr(pixels(self.truth), pixels(self.picture))
+
+
+def pixels(picture: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] as (H, W, 3) uint8."""
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 #: ``show`` of a family: frames (1, n, 3, H, W) and the middle (1, 3, H, W) to picture, truth, flow.
