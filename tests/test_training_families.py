@@ -14,11 +14,13 @@ from vfi_cli.errors import InputError, ModelError, UsageError
 from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.registry import registry
+from vfi_cli.models.rife4 import IFBlock, Spec
 from vfi_cli.training import losses
 from vfi_cli.training.config import SHIPPED, LossConfig, read_config, shipped
 from vfi_cli.training.data import Batch, Pool
 from vfi_cli.training.export import export
 from vfi_cli.training.families import Family, build, everywhere, pair, trainable
+from vfi_cli.training.init import wake
 from vfi_cli.training.loop import Trainer
 from vfi_cli.training.run import start
 from vfi_cli.training.teacher import FlowTeacher
@@ -194,6 +196,17 @@ def test_what_is_trained_can_be_loaded(
 # What belongs to one family ---------------------------------------------------------------
 
 
+def test_a_woken_block_of_more_channels_does_what_the_finer_one_does() -> None:
+    spec = Spec(widths=(24, 16, 16, 16, 16))
+    woken, finer = IFBlock(15, 24, spec), IFBlock(28, 16, spec)
+    wake(woken, finer)
+    seen = torch.rand(2, 15, 32, 32)
+    with torch.no_grad():
+        expected = 0.7 * finer(torch.cat((seen, torch.zeros(2, 13, 32, 32)), 1))
+        torch.testing.assert_close(woken(seen), expected, rtol=1e-4, atol=1e-6)
+    assert bool(woken.convblock[0].conv.weight[16:].any())  # what it has beyond can still learn
+
+
 def test_a_silent_block_stays_silent_until_a_phase_wakes_it(
     tmp_path: Path, pools: dict[str, Pool]
 ) -> None:
@@ -210,6 +223,12 @@ def test_a_silent_block_stays_silent_until_a_phase_wakes_it(
         found = trainer.family(batch, quiet)
     assert not bool(found.stages[0].flow.any())
     assert bool(found.stages[1].flow.any())
+    trainer.family.wake(quiet)
+    assert not any(bool(p.any()) for p in block.get_submodule("lastconv").parameters())
+    for family in (trainer.family, trainer.shown):
+        family.wake(config.phases[1])
+        woken, finer = (family.network.get_submodule(f"block{i}.lastconv") for i in (0, 1))
+        torch.testing.assert_close(woken[0].weight, 0.7 * finer[0].weight)
     trainer.run(steps=2)
     with torch.no_grad():
         assert bool(trainer.family(batch, quiet).stages[0].flow.any())
