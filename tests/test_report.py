@@ -301,6 +301,14 @@ def test_where_no_report_can_be_written_is_known_before(tmp_path: Path) -> None:
             check_report(path, overwrite=True)
 
 
+def test_a_folder_that_cannot_be_written_to_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not (path == tmp_path and mode & os.W_OK))
+    with pytest.raises(OutputError, match="cannot be written to"):
+        check_report(tmp_path / "r.html", overwrite=False)
+
+
 def test_versions_name_what_made_the_report() -> None:
     names = [name for name, _ in versions()]
     assert names[:2] == ["vfi", "PyTorch"]

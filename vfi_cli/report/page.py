@@ -237,6 +237,8 @@ def check_report(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"a report is a page: name it {path.with_suffix('.html').name}")
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist; make it, or choose another")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"the folder {path.parent} cannot be written to; choose another")
     if path.is_dir():
         raise OutputError(f"{path} is a folder")
     if path.exists() and not overwrite:
