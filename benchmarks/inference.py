@@ -33,6 +33,7 @@ from vfi_cli.models.ifrnet import IFRNet
 from vfi_cli.models.registry import registry
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import IFNet
+from vfi_cli.models.rrin import RRIN
 from vfi_cli.native.ops import build_info, use_reference
 from vfi_cli.skvideo_compat import clip
 
@@ -85,6 +86,8 @@ def published(model: Interpolator, frames: Tensor) -> Tensor:
         way = plain.rife
     elif isinstance(network, IFRNet):
         way = plain.ifrnet
+    elif isinstance(network, RRIN):
+        way = plain.rrin
     with torch.inference_mode(), use_reference():
         if way is None:
             return model.interpolate(frames, T)

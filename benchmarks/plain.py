@@ -15,6 +15,7 @@ from vfi_cli.models.ifrnet import IFRNet
 from vfi_cli.models.lite import LiteNet
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import IFNet
+from vfi_cli.models.rrin import RRIN
 
 _grids: dict[tuple[int, int], Tensor] = {}
 
@@ -113,3 +114,29 @@ def ifrnet(net: IFRNet, frames: Tensor, t: float) -> Tensor:
     share, residual = torch.sigmoid(found[:, :1]), found[:, 1:]
     made = share * warp(frame0, flow[:, :2]) + (1 - share) * warp(frame1, flow[:, 2:])
     return (made + residual).clamp(0, 1)
+
+
+def rrin_warp(x: Tensor, flow: Tensor) -> Tensor:
+    """RRIN's own: nothing outside, and one pixel more from corner to corner than there is."""
+    height, width = x.shape[2:]
+    across = (torch.arange(width) + flow[:, 0]) / width
+    down = (torch.arange(height).view(-1, 1) + flow[:, 1]) / height
+    grid = 2 * torch.stack((across, down), 3) - 1
+    return F.grid_sample(x, grid, "bilinear", "zeros", align_corners=True)
+
+
+def rrin(net: RRIN, frames: Tensor, t: float) -> Tensor:
+    """RRIN: (1, 2, 3, H, W) to (1, 3, H, W)."""
+    frame0, frame1 = frames.unbind(1)
+    both = torch.cat((frame0, frame1), 1)
+    flow = net.Flow_L(both)
+    forth, back = flow[:, :2], flow[:, 2:]
+    to0 = -(1 - t) * t * forth + t * t * back
+    to1 = (1 - t) * (1 - t) * forth - t * (1 - t) * back
+    flow = torch.cat((to0, to1), 1)
+    flow = flow + net.refine_flow(torch.cat((flow, both), 1))
+    warped0, warped1 = rrin_warp(frame0, flow[:, :2]), rrin_warp(frame1, flow[:, 2:])
+    seen = torch.sigmoid(net.Mask(torch.cat((flow, both, warped0, warped1), 1)))
+    weight0, weight1 = (1 - t) * seen[:, :1], t * seen[:, 1:]
+    made = (weight0 * warped0 + weight1 * warped1) / (weight0 + weight1 + 1e-8)
+    return (made + net.final(torch.cat((both, made), 1))).clamp(0, 1)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize
+from vfi_cli.models.fused_rrin import fused
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 from vfi_cli.native.ops import backwarp
 
@@ -66,6 +68,8 @@ class UNet(nn.Module):
         self.last = nn.Conv2d(width, channels_out, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        if fusible(self, x):
+            return fused(self, _SLOPE)(x)
         x = x.to(dtype_of(self))
         bridges: list[Tensor] = []
         for level, down in enumerate(self.down_path):
