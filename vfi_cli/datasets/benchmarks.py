@@ -109,7 +109,7 @@ def check_complete(name: str, found: Sequence[Item]) -> tuple[list[Item], tuple[
 
 def incomplete(name: str, wrong: Sequence[str]) -> InputError:
     """The error for a set that is not whole, from what :func:`check_complete` found wrong."""
-    more = f" (and {len(wrong) - 1} more things are wrong)" if len(wrong) > 1 else ""
+    more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
     layout = LAYOUTS[benchmark_named(name).layout]
     return layout.error(f"{wrong[0]}{more}; --allow-missing scores what there is")
 

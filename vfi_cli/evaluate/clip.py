@@ -193,7 +193,7 @@ class _Contest:
             self._clip.notes.append(
                 "minterpolate knows no variable frame rate and puts its frames at even times"
             )
-        return scorer.result("items", "ffmpeg's filter, on the cpu")
+        return scorer.result("items", "ffmpeg's filter")
 
 
 def _read(path: str | Path, part: ClipPart) -> _Clip:
