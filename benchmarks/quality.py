@@ -6,8 +6,8 @@
 prints a table in Markdown for each factor: for each clip the mean over its rebuilt frames of the
 PSNR of 8-bit RGB, then the mean over clips. Frames are rounded to 8 bit as they would be written;
 those beside cuts, and those where nothing moves, count as all others do. ``minterpolate`` is
-ffmpeg's filter (mi_mode=mci, mc_mode=aobmc, me_mode=bidir, vsbmc=1). What is wider than 1280
-pixels is reduced to that. One clip alone, with more to say about it: vfi eval clip.
+ffmpeg's filter (mi_mode=mci, mc_mode=aobmc, me_mode=bidir, vsbmc=1). One clip alone,
+with more to say about it: vfi eval clip.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import numpy as np
 from vfi_cli.api import ModelOptions
 from vfi_cli.evaluate.clip import FACTORS, ClipPart, evaluate_clip
 from vfi_cli.evaluate.rebuild import MINTERPOLATE
-
-WIDEST = 1280
 
 
 def main() -> None:
@@ -42,7 +40,7 @@ def main() -> None:
     for number, factor in enumerate(given.factor):
         if number:
             print()
-        table(clips, models, ClipPart(frames=given.frames, widest=WIDEST), factor)
+        table(clips, models, ClipPart(frames=given.frames), factor)
 
 
 def table(clips: list[Path], models: list[ModelOptions], part: ClipPart, factor: int) -> None:
