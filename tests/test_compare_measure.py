@@ -290,3 +290,14 @@ def test_a_page_that_cannot_be_written_is_told_before_the_work(
     page = tmp_path / "nowhere" / "report.html"
     assert main(["compare", str(clip), str(tmp_path / "missing.mkv"), "-o", str(page)]) == 5
     assert "nowhere does not exist" in capsys.readouterr().err
+
+
+def test_report_names_the_page_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip, page = grey_clip(tmp_path / "a.mkv", [100, 120]), tmp_path / "page.html"
+    assert main(["compare", str(clip), str(clip), "--report", str(page), "--quiet"]) == 0
+    assert "a.mkv" in page.read_text()
+    assert main(["compare", str(clip), str(clip), "--report", str(tmp_path / "page.mp4")]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+    both = ["--report", str(page), "-o", str(tmp_path / "out.mp4")]
+    assert main(["compare", str(clip), str(clip), *both]) == 2
+    assert "leave out -o or --report" in capsys.readouterr().err

@@ -42,6 +42,15 @@ Output = Annotated[
         show_default="a table of differences",
     ),
 ]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="The page, as -o FILE.html writes it.",
+        show_default=False,
+    ),
+]
 Fps = Annotated[
     Fraction | None,
     typer.Option(
@@ -117,6 +126,7 @@ def compare(
     ctx: typer.Context,
     inputs: Inputs,
     output: Output = None,
+    report: Report = None,
     min_psnr: MinPsnr = None,
     ssim: Ssim = True,
     fps: Fps = None,
@@ -146,6 +156,12 @@ def compare(
         raise UsageError("a comparison takes two videos or more: vfi compare A B")
     if duration == 0:
         raise UsageError("--duration must be above zero")
+    if report is not None:
+        if output is not None:
+            raise UsageError("a comparison is either shown or measured: leave out -o or --report")
+        if not is_report(report):
+            raise UsageError(f"--report {report}: a page's name ends in .html")
+        output = report
     from vfi_cli.compare.video import ComparisonOptions
     from vfi_cli.io.encode import EncoderOptions
 
