@@ -28,6 +28,9 @@ _LAST = torch.channels_last
 _BAND_BYTES = 4 << 20
 _BAND_ROWS = 8
 
+#: For so many sizes of input a convolution keeps its weights in order: bands and tiles have some.
+_SIZES = 4
+
 _prepared: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictionary()
 
 
@@ -105,14 +108,11 @@ class PackedConv:
         self._bias = None if bias is None else bias.detach().to(weight.dtype)
         self._slope = slope
         self._weight = weight.detach().contiguous(memory_format=_LAST)
-        self._packed = _has_packing()
-        if self._packed:
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(
-                self._weight, *self._geometry
-            )
+        self._packs = _has_packing()
+        self._packed: dict[tuple[torch.Size, int], Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not self._packed:
+        if not self._packs:
             padding, stride, dilation, groups = self._geometry
             y = F.conv2d(x, self._weight, self._bias, stride, padding, dilation, groups)
             return y if self._slope == 1 else F.leaky_relu_(y, self._slope)
@@ -120,8 +120,21 @@ class PackedConv:
         if self._slope != 1:
             after = ("leaky_relu", [self._slope])
         return torch.ops.mkldnn._convolution_pointwise(
-            x, self._weight, self._bias, *self._geometry, *after, ""
+            x, self._weight_for(x), self._bias, *self._geometry, *after, ""
         )
+
+    def _weight_for(self, x: Tensor) -> Tensor:
+        """The weight in the order that oneDNN wants for inputs of this size and so many threads;
+        in another order it would be put into this one at every call."""
+        key = (x.shape, torch.get_num_threads())
+        packed = self._packed.get(key)
+        if packed is None:
+            if len(self._packed) == _SIZES:
+                del self._packed[next(iter(self._packed))]
+            packed = self._packed[key] = torch.ops.mkldnn._reorder_convolution_weight(
+                self._weight, *self._geometry, list(x.shape)
+            )
+        return packed
 
 
 def _has_packing() -> bool:
