@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,9 @@ def test_what_is_resident_is_told_now_and_at_most() -> None:
     memory.forget_peak()
     before = memory.resident()
     assert before is not None
-    block = bytearray(64 << 20)
-    block[:: 1 << 10] = b"x" * (64 << 10)  # touch every page
-    held = memory.resident()
-    del block
+    with mmap.mmap(-1, 64 << 20) as block:  # new pages, none that were freed before
+        block.write(b"x" * len(block))
+        held = memory.resident()
     peak = memory.resident("peak")
     assert held is not None
     assert peak is not None
