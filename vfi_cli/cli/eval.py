@@ -90,28 +90,21 @@ Data = Annotated[
         rich_help_panel=_WHAT,
     ),
 ]
-Metrics = Annotated[
-    Any,
-    typer.Option(
+
+
+def _metrics(default: str) -> Any:
+    return typer.Option(
         parser=parse_metrics,
         metavar="NAME,…",
         help="What is measured: psnr, psnr-y, ssim, ssim-rgb, msssim, ie, niqe of single frames; "
         "flicker, duplicates, strred, viideo of frames in motion.",
-        show_default="those of the papers",
+        show_default=default,
         rich_help_panel=_WHAT,
-    ),
-]
-ClipMetrics = Annotated[
-    Any,
-    typer.Option(
-        parser=parse_metrics,
-        metavar="NAME,…",
-        help="What is measured: psnr, psnr-y, ssim, ssim-rgb, msssim, ie, niqe of single frames; "
-        "flicker, duplicates, strred, viideo of frames in motion.",
-        show_default="psnr,ssim",
-        rich_help_panel=_WHAT,
-    ),
-]
+    )
+
+
+Metrics = Annotated[Any, _metrics("those of the papers")]
+ClipMetrics = Annotated[Any, _metrics("psnr,ssim")]
 Limit = Annotated[
     int | None,
     typer.Option(
