@@ -21,7 +21,7 @@ from vfi_cli.cli.options import (
 )
 from vfi_cli.cli.progress import LOG_INTERVAL, Progress
 from vfi_cli.errors import UsageError
-from vfi_cli.timeline import format_rate
+from vfi_cli.timeline import format_rate, spoken
 
 NBSP = "\N{NO-BREAK SPACE}"
 
@@ -111,7 +111,7 @@ def test_numbers_for_people() -> None:
         f"112{NBSP}MB",
         f"1.0{NBSP}MB",
     ]
-    assert [messages.spoken(s) for s in (0.44, 54.2, 99.6, 3723)] == [
+    assert [spoken(s) for s in (0.44, 54.2, 99.6, 3723)] == [
         f"0.4{NBSP}s",
         f"54{NBSP}s",
         "1:40",

@@ -74,6 +74,14 @@ def format_time(seconds: Fraction | float, *, decimals: int = 2) -> str:
     return f"{sign}{text}.{part:0{decimals}}" if decimals else f"{sign}{text}"
 
 
+def spoken(seconds: float) -> str:
+    """How long something took: ``0.4 s``, ``54 s``, ``12:03``, ``1:02:03``."""
+    if seconds >= 99.5:
+        return format_time(seconds, decimals=0)
+    digits = 1 if seconds < 9.95 else 0
+    return f"{seconds:.{digits}f}\N{NO-BREAK SPACE}s"
+
+
 def format_rate(rate: Fraction | float) -> str:
     """``60``, ``29.97``, ``23.976``: the way people write a rate."""
     return f"{float(rate):.3f}".rstrip("0").rstrip(".")

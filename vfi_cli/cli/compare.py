@@ -12,6 +12,7 @@ from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.cli.convert import as_factor, as_rate
 from vfi_cli.errors import TruncatedInputError, UsageError
+from vfi_cli.timeline import spoken
 
 if TYPE_CHECKING:
     from vfi_cli.compare.video import ComparisonOptions, ComparisonPlan
@@ -222,7 +223,7 @@ def _show(
     console.print(
         f"✓ {output.name}  {messages.number(made.frames)} frames, "
         f"{messages.clock(made.duration)}, read back and checked  "
-        f"{messages.spoken(made.seconds)}  {messages.size(made.size)}"
+        f"{spoken(made.seconds)}  {messages.size(made.size)}"
     )
     if as_json:
         messages.print_json(

@@ -12,6 +12,7 @@ from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import UsageError
 from vfi_cli.io.naming import Clip, Naming, find_clips
+from vfi_cli.timeline import spoken
 
 if TYPE_CHECKING:
     from vfi_cli.dry_run_folders import ClipEstimate, ClipSurvey
@@ -331,7 +332,7 @@ def _foretold(
         lines.append(f"cuts      {messages.number(len(seen.cuts)) if names else 'none'}{where}")
     if expected is not None:
         lines += [
-            f"time      {messages.between(expected.seconds, messages.spoken)}",
+            f"time      {messages.between(expected.seconds, spoken)}",
             f"memory    {messages.size(expected.memory)}" if expected.memory else "",
             f"disk      {messages.between(expected.output, lambda n: messages.size(round(n)))}; "
             f"{messages.size(free)} are free",
@@ -383,6 +384,6 @@ def _result(result: ClipResult) -> str:
         f"{messages.number(result.images)} images, {messages.number(result.new)} new, "
         "read back and checked",
         f"{result.cuts} cut{'s' * (result.cuts != 1)} respected" if result.cuts else "",
-        messages.spoken(result.seconds),
+        spoken(result.seconds),
     ]
     return "  ".join(part for part in parts if part)

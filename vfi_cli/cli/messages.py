@@ -166,13 +166,6 @@ def clock(seconds: Fraction | float, *, decimals: int = 1) -> str:
     return format_time(seconds, decimals=decimals)
 
 
-def spoken(seconds: float) -> str:
-    """How long something took: ``0.4 s``, ``54 s``, ``12:03``, ``1:02:03``."""
-    if seconds < 9.95:
-        return f"{seconds:.1f}{_THIN}s"
-    return f"{seconds:.0f}{_THIN}s" if seconds < 99.5 else clock(seconds, decimals=0)
-
-
 def between(amount: About, show: Callable[[float], str]) -> str:
     """An estimate: ``about 2:10 (1:40 to 2:50)``."""
     return f"about {show(amount.value)} ({show(amount.low)} to {show(amount.high)})"

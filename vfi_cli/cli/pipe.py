@@ -17,7 +17,7 @@ from vfi_cli.io.pipe import StreamReader
 from vfi_cli.io.streams import StreamPlan
 from vfi_cli.pipe import convert_stream
 from vfi_cli.plan import output_rate
-from vfi_cli.timeline import format_rate
+from vfi_cli.timeline import format_rate, spoken
 
 
 def run_pipe(
@@ -69,7 +69,7 @@ def run_pipe(
     counts = result.counts
     screen.print(
         f"✓ {output}  {messages.number(counts.frames)} frames, {messages.number(counts.new)} new, "
-        f"{messages.clock(result.duration)}  {messages.spoken(result.seconds)}"
+        f"{messages.clock(result.duration)}  {spoken(result.seconds)}"
     )
     return 0
 

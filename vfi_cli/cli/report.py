@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vfi_cli.api import ConvertResult, Listener
-from vfi_cli.cli import messages
 from vfi_cli.cli.progress import Progress
 from vfi_cli.errors import OutputError, UsageError
 from vfi_cli.report import check_report
 from vfi_cli.report.conversion import RunTimes, write_report
+from vfi_cli.timeline import spoken
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +97,7 @@ class Reports:
             raise KeyboardInterrupt(
                 f"{result.output} is complete, but its report was not written."
             ) from None
-        self._console.print(f"✓ {path.name}  {messages.spoken(time.monotonic() - began)}")
+        self._console.print(f"✓ {path.name}  {spoken(time.monotonic() - began)}")
         return path
 
     def _page(self, output: Path) -> Path:

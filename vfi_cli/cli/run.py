@@ -27,7 +27,7 @@ from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import natural_key
 from vfi_cli.plan import Plan, Timing
-from vfi_cli.timeline import format_rate
+from vfi_cli.timeline import format_rate, spoken
 
 if TYPE_CHECKING:
     from vfi_cli.cli.report import Reports
@@ -332,7 +332,7 @@ def describe_result(result: ConvertResult) -> str:
         f"{messages.clock(result.duration)}, read back and checked",
         f"{counts.cuts} cut{'s' * (counts.cuts != 1)} respected" if counts.cuts else "",
         f"{counts.repeats} repeated frames replaced" if counts.repeats else "",
-        messages.spoken(result.seconds),
+        spoken(result.seconds),
         messages.size(result.size),
     ]
     return "  ".join(part for part in parts if part)
@@ -361,7 +361,7 @@ def describe_dry_run(run: DryRun) -> list[str]:
     if expected is not None:
         fps = left / max(expected.seconds.value, 1e-9)
         topics["time"] = (
-            f"{messages.between(expected.seconds, messages.spoken)}, {messages.rate(fps)} fps, "
+            f"{messages.between(expected.seconds, spoken)}, {messages.rate(fps)} fps, "
             f"{messages.rate(fps / plan.grid.fps)}× real time"
         )
         held = [expected.memory and messages.size(expected.memory)]

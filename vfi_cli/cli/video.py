@@ -11,7 +11,7 @@ import typer
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.io.naming import find_clips
-from vfi_cli.timeline import format_rate
+from vfi_cli.timeline import format_rate, spoken
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -101,7 +101,7 @@ def video(
         console.print(
             f"✓ {output.name}  {messages.number(result.frames)} frames, "
             f"{messages.clock(result.duration)}, read back and checked  "
-            f"{messages.spoken(result.seconds)}  {messages.size(result.size)}"
+            f"{spoken(result.seconds)}  {messages.size(result.size)}"
         )
         record |= {"bytes": result.size, "seconds": round(result.seconds, 3)}
     if json:

@@ -19,8 +19,8 @@ from vfi_cli.report.charts import Mark, Panel, Series
 from vfi_cli.report.difficulty import Difficulty, measure
 from vfi_cli.report.moments import Shown, pictures
 from vfi_cli.report.page import Page, versions
-from vfi_cli.report.text import clock, file_size, name_of, number, spoken
-from vfi_cli.timeline import format_rate
+from vfi_cli.report.text import clock, file_size, name_of, number
+from vfi_cli.timeline import format_rate, spoken
 
 #: Names of code points of ITU-T H.273, of what is common.
 _MATRICES = {0: "RGB", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020", 10: "BT.2020"}

@@ -69,13 +69,6 @@ def clock(seconds: float, step: float = 0.01) -> str:
     return format_time(seconds, decimals=decimals)
 
 
-def spoken(seconds: float) -> str:
-    """How long something took: ``0.4 s``, ``54 s``, ``12:03``."""
-    if seconds >= 99.5:
-        return clock(seconds, 1)
-    return f"{seconds:.1f}{_THIN}s" if seconds < 9.95 else f"{seconds:.0f}{_THIN}s"
-
-
 def file_size(count: float) -> str:
     """Bytes in decimal units: ``1.3 MB``, ``112 MB``."""
     units = ["B", "kB", "MB", "GB", "TB"]
