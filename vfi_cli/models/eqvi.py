@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vfi_cli.models.base import FLOAT32_ONLY, Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize
 from vfi_cli.models.registry import Architecture
-from vfi_cli.models.scopeflow import OTHER_OUTPUTS, FlowNet
+from vfi_cli.models.scopeflow import KEY, OTHER_OUTPUTS, FlowNet
 from vfi_cli.native.ops import backwarp, splat
 
 _SLOPE = 0.1
@@ -192,13 +192,13 @@ def reverse_flow(flow: Tensor) -> Tensor:
 
 
 class QuadraticModel(nn.Module):
-    """EQVI at one scale, under its published keys."""
+    """EQVI at one scale, under its published keys; ``scaled_once`` as in :class:`FlowNet`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, scaled_once: bool = False) -> None:
         super().__init__()
         self.refinenet = RefineNet()
         self.feat_ext = nn.Conv2d(3, 64, 7, 1, 3, bias=False)
-        self.flownet = FlowNet()
+        self.flownet = FlowNet(scaled_once=scaled_once)
         self.masknet = ThreeConvs(38, (32, 16), 5)
         self.synthesisnet = SynthesisNet()
         self.get_grad = Gradient()
@@ -356,7 +356,7 @@ ARCHITECTURES = (
     Architecture(
         name="eqvi",
         matches=lambda state: "refinenet.conv1.weight" in state,
-        build=lambda state: EQVI(),
+        build=lambda state: EQVI(scaled_once=f"flownet.{KEY}" in state),
         prototype=EQVI,
         description="EQVI (2020): Stage3, Stage123 and EQVI-P",
         training_only=_UNUSED,

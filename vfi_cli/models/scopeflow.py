@@ -9,6 +9,7 @@ not depend on the occlusions and the opposite flow, which the published network 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,9 @@ _LEVELS = 5
 _UNIT = 0.05
 #: Bilinear weights inside the picture that count as all of it, whatever their rounding.
 _SEEN = 0.99999
+
+#: The key that tells weights of our own (see :class:`FlowNet`).
+KEY = "scaled_once"
 
 #: Keys of what the flow from first to second frame does not need.
 OTHER_OUTPUTS = (
@@ -145,10 +149,17 @@ def _warp(x: Tensor, flow: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class FlowNet(nn.Module):
-    """The network under its published keys; flow in float32."""
+    """The network under its published keys; flow in float32.
 
-    def __init__(self) -> None:
+    The published code scales in place, so that the refined flow of each level is scaled once more
+    than its units ask for, and the published weights are trained with it. Weights that hold the
+    key ``scaled_once`` are of our own, and without it: each level hands the next what it found.
+    """
+
+    def __init__(self, *, scaled_once: bool = False) -> None:
         super().__init__()
+        if scaled_once:
+            self.register_buffer(KEY, torch.ones(1))
         channels = _CORRELATION + _PROJECTED + 2
         self.feature_pyramid_extractor = FeaturePyramid()
         self.flow_estimators = DenseEstimator(channels)
@@ -196,13 +207,20 @@ class FlowNet(nn.Module):
             flow = _axes(local, *unit)
             small0, small1 = _resize_as(first, x0), _resize_as(second, x0)
             flow = self.refine_flow(flow, small0 - _warp(small1, flow, (height, width)), projected)
-            # The published code scales in place, so that the refined flow is scaled once more
-            # than its units ask for. The weights are trained with it.
-            flow = _axes(flow, *unit)
+            if KEY not in self._buffers:
+                flow = _axes(flow, *unit)
             if levels is not None:
                 levels.append(flow / _UNIT)
         # Two steps, at half size and at full size, as published: one would not be the same.
         return _resize_as(_resize_as(flow, features0[_LEVELS]), first) / _UNIT
+
+
+    def _load_from_state_dict(self, state_dict: StateDict, prefix: str, *args: Any) -> None:
+        """Goes by the weights that are loaded."""
+        self._buffers.pop(KEY, None)
+        if prefix + KEY in state_dict:
+            self.register_buffer(KEY, torch.ones(1))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class ScopeFlow(Network, FlowNet):
@@ -233,7 +251,7 @@ ARCHITECTURES = (
     Architecture(
         name="scopeflow",
         matches=_matches,
-        build=lambda state: ScopeFlow(),
+        build=lambda state: ScopeFlow(scaled_once=KEY in state),
         prototype=ScopeFlow,
         description="ScopeFlow (CVPR 2020), optical flow for EQVI",
         licence="Apache-2.0",

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vfi_cli.errors import ModelError, UsageError
+from vfi_cli.models import lite, scopeflow
 from vfi_cli.models.base import Network
 from vfi_cli.models.blocks import resize_flow, warp
 from vfi_cli.models.eqvi import EQVI
@@ -28,6 +29,9 @@ from vfi_cli.training import losses
 from vfi_cli.training.config import Config, LossConfig, ModelConfig, PhaseConfig
 from vfi_cli.training.data import Batch
 from vfi_cli.training.init import initialise, initialise_plain, wake
+
+#: Keys that weights of our own hold and published ones lack.
+_MARKERS = (lite.KEY, scopeflow.KEY)
 
 #: Losses that every network with a new frame, or with flow, can have.
 OF_FRAMES = frozenset({"laplacian", "census", "charbonnier", "l1", "perceptual"})
@@ -94,7 +98,7 @@ class Family(nn.Module):
         drop = registry()[self.architecture].training_only
         state = {key: value for key, value in state.items() if not key.startswith(drop)}
         expected = self.network.state_dict()
-        missing = [key for key in expected if key not in state and key != "trust"]
+        missing = [key for key in expected if key not in state and not key.endswith(_MARKERS)]
         extra = [key for key in state if key not in expected]
         shapes = [
             key for key in expected if key in state and expected[key].shape != state[key].shape
@@ -296,7 +300,7 @@ class ScopeFlowFamily(Family):
 
     def __init__(self, model: ModelConfig) -> None:
         refuse_widths(model)
-        super().__init__(ScopeFlow(), model.architecture)
+        super().__init__(ScopeFlow(scaled_once=True), model.architecture)
         last = ["flow_estimators.conv_last.0", "context_networks.convs.6.0"]
         initialise_plain(self.network, last, ["feature_pyramid_extractor.convs.0.0.0"])
 
@@ -333,7 +337,7 @@ class EQVIFamily(Family):
 
     def __init__(self, model: ModelConfig) -> None:
         refuse_widths(model)
-        super().__init__(EQVI(), model.architecture)
+        super().__init__(EQVI(scaled_once=True), model.architecture)
         last = ["refinenet.conv3", "masknet.conv3", "synthesisnet.conv4"]
         last += ["flownet.flow_estimators.conv_last.0", "flownet.context_networks.convs.6.0"]
         initialise_plain(self.network, last, ["flownet.feature_pyramid_extractor.convs.0.0.0"])
@@ -350,7 +354,7 @@ class EQVIFamily(Family):
         if any(key.startswith("feature_pyramid_extractor.") for key in state):
             state = {f"flownet.{key}": value for key, value in state.items()}
             own = self.network.state_dict()
-            state = {key: state.get(key, own[key]) for key in own} | state
+            state = {k: state.get(k, own[k]) for k in own if not k.endswith(_MARKERS)} | state
         super().accept(state)
 
 
