@@ -185,3 +185,12 @@ def test_a_prepared_convolution_keeps_its_weights_for_some_sizes(dtype: torch.dt
         assert len(conv._packed) <= 4
     if conv._packs:
         assert [key[0][2] for key in conv._packed] == [7, 8, 9, 5]
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_a_prepared_convolution_keeps_its_dilation(dilation: int) -> None:
+    conv = nn.Conv2d(8, 16, 3, padding=dilation, dilation=dilation)
+    x = torch.randn(1, 8, 12, 11).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        made = packed.packed_conv(conv, 0.1)(x)
+        torch.testing.assert_close(made, F.leaky_relu(conv(x), 0.1), rtol=1e-4, atol=1e-5)

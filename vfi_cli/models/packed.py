@@ -100,11 +100,12 @@ class PackedConv:
         *,
         stride: int = 1,
         padding: int | tuple[int, int] = 1,
+        dilation: int = 1,
         groups: int = 1,
         slope: float = 1.0,
     ) -> None:
         around = [padding] * 2 if isinstance(padding, int) else list(padding)
-        self._geometry = (around, [stride] * 2, [1, 1], groups)
+        self._geometry = (around, [stride] * 2, [dilation] * 2, groups)
         self._bias = None if bias is None else bias.detach().to(weight.dtype)
         self._slope = slope
         self._weight = weight.detach().contiguous(memory_format=_LAST)
@@ -147,9 +148,14 @@ def _has_packing() -> bool:
 
 def packed_conv(conv: nn.Conv2d, slope: float = 1.0) -> PackedConv:
     """A convolution as it is, with a leaky ReLU of ``slope`` behind it."""
-    stride, padding = int(conv.stride[0]), int(conv.padding[0])
     return PackedConv(
-        conv.weight, conv.bias, stride=stride, padding=padding, groups=conv.groups, slope=slope
+        conv.weight,
+        conv.bias,
+        stride=int(conv.stride[0]),
+        padding=int(conv.padding[0]),
+        dilation=int(conv.dilation[0]),
+        groups=conv.groups,
+        slope=slope,
     )
 
 
