@@ -527,14 +527,14 @@ class _Making:
 
 def fitted(frame: Frame, options: FolderOptions) -> Frame:
     """A frame cropped around its centre and resized, as the options ask."""
-    planes = frame.planes
+    planes = whole = frame.host_planes
     if options.crop is not None:
         width, height = options.crop
         x, y = (frame.width - width) // 2, (frame.height - height) // 2
         planes = tuple(plane[y : y + height, x : x + width].copy() for plane in planes)
     if options.resize is not None and options.resize != planes[0].shape[::-1]:
         planes = tuple(_resized(plane, *options.resize, frame.layout) for plane in planes)
-    return frame if planes is frame.planes else image_frame(planes, frame.layout, frame.pts)
+    return frame if planes is whole else image_frame(planes, frame.layout, frame.pts)
 
 
 def _resized(plane: Samples, width: int, height: int, layout: PlaneLayout) -> Samples:

@@ -134,7 +134,7 @@ class Follower:
 
     def _samples(self, frame: Frame) -> Tensor:
         """(1, C, H, W), code values in float32, which holds 16 bits exactly."""
-        stacked = np.stack([plane.astype(np.float32) for plane in frame.planes])
+        stacked = np.stack([plane.astype(np.float32) for plane in frame.host_planes])
         return torch.from_numpy(stacked)[None].to(self._interpolator.device)
 
     @staticmethod

@@ -1,7 +1,8 @@
 """What travels through the pipeline: frames, and windows of frames.
 
 A :class:`Frame` holds the decoder's own samples, so that a source frame can be
-shown again without a colour round trip. It knows nothing of torch or PyAV.
+shown again without a colour round trip. They may lie on a device, as torch tensors;
+it knows nothing else of torch, and nothing of PyAV.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
+#: A plane in memory, or a torch tensor of the same shape and dtype, most often on a device.
+Plane = Samples | Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,11 @@ class Frame:
     """One picture with the decoder's own samples.
 
     ``planes`` are arrays of shape ``layout.plane_shape(...)``, dtype ``layout.dtype``,
-    C-contiguous, and must not be written to.
+    C-contiguous, and must not be written to. A frame that was decoded or made on a device
+    may have tensors instead; who needs arrays asks for :attr:`host_planes`.
     """
 
-    planes: tuple[Samples, ...]
+    planes: tuple[Plane, ...]
     width: int  # pixels
     height: int  # pixels
     layout: PlaneLayout
@@ -85,7 +89,7 @@ class Frame:
             raise ValueError(f"{len(self.planes)} planes for a layout of {self.layout.components}")
         for number, plane in enumerate(self.planes):
             shape = self.layout.plane_shape(number, self.width, self.height)
-            if plane.shape != shape or plane.dtype != self.layout.dtype:
+            if plane.shape != shape or _name(plane.dtype) != self.layout.dtype.name:
                 raise ValueError(
                     f"plane {number} is {plane.dtype} {plane.shape}, "
                     f"the layout wants {self.layout.dtype} {shape}"
@@ -96,9 +100,24 @@ class Frame:
         """Presentation time in seconds, exact."""
         return self.pts * self.time_base
 
-    def with_planes(self, planes: tuple[Samples, ...]) -> Frame:
+    @property
+    def host_planes(self) -> tuple[Samples, ...]:
+        """The planes as arrays, fetched from their device where they lie on one."""
+        return tuple(on_host(plane) for plane in self.planes)
+
+    def with_planes(self, planes: tuple[Plane, ...]) -> Frame:
         """The same description with other samples."""
         return replace(self, planes=planes)
+
+
+def on_host(plane: Plane) -> Samples:
+    """A plane as an array: itself, or fetched from its device."""
+    return plane if isinstance(plane, np.ndarray) else plane.cpu().numpy()
+
+
+def _name(dtype: Any) -> str:
+    """Of a numpy or a torch type: uint8, uint16, …"""
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ class Fitter:
     def planes(self, frame: Frame) -> Planes:
         """Samples in the target's layout and colour, with the size as it is (not padded)."""
         if self._alike:
-            return convert_layout(frame, self._target.layout).planes
+            return convert_layout(frame, self._target.layout).host_planes
         return from_rgb(self._upright(frame), self._template)
 
     def rgb(self, frame: Frame) -> Samples:

@@ -68,7 +68,7 @@ class PictureReader:
             return rgb8(frame)
         if frame.layout != _I420:
             raise InputError(f"{picture.path}: is not 8-bit YUV 4:2:0, as the HD benchmark is")
-        return _analogue_rgb(frame.planes)
+        return _analogue_rgb(frame.host_planes)
 
     def _frame_of_video(self, picture: Picture, index: int) -> Frame:
         from vfi_cli.io.decode import FrameReader, probe
@@ -96,7 +96,8 @@ def rgb8(frame: Frame) -> Rgb:
     out."""
     layout = frame.layout
     if layout.kind != "yuv" and layout.bits == 8 and frame.color.full_range:
-        colours = [frame.planes[0]] * 3 if layout.kind == "gray" else frame.planes[:3]
+        planes = frame.host_planes
+        colours = [planes[0]] * 3 if layout.kind == "gray" else planes[:3]
         return np.stack(colours, axis=-1).astype(np.uint8, copy=False)
     from vfi_cli.io.color import to_rgb
 

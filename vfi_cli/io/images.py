@@ -357,7 +357,7 @@ def _png(frame: Frame, like: ImageInfo, likeness: Likeness) -> bytes:
     context.width, context.height, context.pix_fmt = frame.width, frame.height, name
     context.time_base = Fraction(1)
     context.options = {"pred": "mixed"}
-    picture = pack(frame.planes, name, frame.width, frame.height)
+    picture = pack(frame.host_planes, name, frame.width, frame.height)
     packets = [*context.encode(picture), *context.encode(None)]
     color = _PNG_COLORS[layout.kind == "rgb", layout.alpha]
     header = struct.pack(">IIBBBBB", frame.width, frame.height, layout.bits, color, 0, 0, 0)
@@ -369,7 +369,8 @@ def _png(frame: Frame, like: ImageInfo, likeness: Likeness) -> bytes:
 
 def _interleaved(frame: Frame) -> NDArray[Any]:
     """(H, W, components), or (H, W) for a single one."""
-    return frame.planes[0] if len(frame.planes) == 1 else np.stack(frame.planes, axis=-1)
+    planes = frame.host_planes
+    return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
 
 
 def _pillow(frame: Frame, like: ImageInfo, likeness: Likeness) -> bytes:

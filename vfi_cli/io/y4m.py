@@ -51,7 +51,7 @@ def header(
 def write_frame(target: BinaryIO, frame: Frame) -> None:
     """One picture: samples of more than 8 bits are two bytes, the low one first."""
     write_all(target, b"FRAME\n")
-    for plane in frame.planes:
+    for plane in frame.host_planes:
         write_all(target, plane.astype(plane.dtype.newbyteorder("<"), copy=False))
 
 

@@ -252,7 +252,7 @@ def shrink(frame: Frame, side: int) -> Frame:
     layout = replace(frame.layout, bits=8, log2_chroma_w=0, log2_chroma_h=0, alpha=False)
     shift = frame.layout.bits - 8
     planes = tuple(
-        _mean(plane, height, width, shift) for plane in frame.planes[: layout.components]
+        _mean(plane, height, width, shift) for plane in frame.host_planes[: layout.components]
     )
     return replace(frame, planes=planes, width=width, height=height, layout=layout)
 
