@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.color import convert_layout, effective_matrix, from_rgb, to_alpha, to_rgb
 from vfi_cli.io.formats import pack, unpack
+from vfi_cli.native import ops
 
 SUBSAMPLINGS = [(0, 0), (1, 0), (1, 1), (0, 1), (2, 0), (2, 2)]
 # Kr, Kb as the standards print them: BT.709 3.2, BT.601 2.5.1, BT.2020 table 4, SMPTE 240M, FCC
@@ -28,6 +30,17 @@ WEIGHTS = {
 
 
 HD = ColorSpec(1)
+
+
+@pytest.fixture(autouse=True, params=["native", "reference"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "native":
+        if not ops.available():
+            pytest.skip("no native operators")
+        yield
+    else:
+        with ops.use_reference():
+            yield
 
 
 def make_frame(planes, layout, color=HD) -> Frame:
@@ -122,7 +135,9 @@ def test_round_trip_of_rgb_grey_and_alpha(kind, alpha, bits):
         assert all(np.array_equal(a, b) for a, b in zip(frame.planes, back, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.sampled_from(SUBSAMPLINGS),

@@ -19,6 +19,7 @@ A stream that names no matrix is read as players do: BT.601 below 720 lines, els
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -28,6 +29,8 @@ import torch
 from torch import Tensor
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Samples
+from vfi_cli.native.plane_ops import Coding, decode_planes, encode_planes
+from vfi_cli.native.plane_reference import expand, reduce
 
 #: (Kr, Kb) by the matrix code points of ITU-T H.273.
 _LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
@@ -94,168 +97,85 @@ def _siting(color: ColorSpec, layout: PlaneLayout) -> tuple[bool, bool]:
     return True, location == _CHROMA_TOP_LEFT
 
 
-def _expand(plane: Tensor, dim: int, size: int, cosited: bool) -> Tensor:
-    """Twice the samples along ``dim`` (−1 or −2), cut to ``size``."""
-    count = plane.shape[dim]
-    place = plane.dim() if dim == -1 else plane.dim() - 1
-    shape = list(plane.shape)
-    shape.insert(place, 2)
-    both = plane.new_empty(shape)
-    even, odd = both.select(place, 0), both.select(place, 1)
-    if cosited:
-        even.copy_(plane)
-        before, after = plane.narrow(dim, 0, count - 1), plane.narrow(dim, 1, count - 1)
-        torch.lerp(before, after, 0.5, out=odd.narrow(dim, 0, count - 1))
-        odd.narrow(dim, count - 1, 1).copy_(plane.narrow(dim, count - 1, 1))
-    else:
-        slope = torch.zeros_like(plane)  # an eighth of next − previous, held at the ends
-        if count > 1:
-            first, last = slope.narrow(dim, 0, 1), slope.narrow(dim, count - 1, 1)
-            torch.sub(plane.narrow(dim, 1, 1), plane.narrow(dim, 0, 1), out=first)
-            torch.sub(
-                plane.narrow(dim, 2, count - 2),
-                plane.narrow(dim, 0, count - 2),
-                out=slope.narrow(dim, 1, count - 2),
-            )
-            torch.sub(plane.narrow(dim, count - 1, 1), plane.narrow(dim, count - 2, 1), out=last)
-            if size % 2:  # the last sample has no partner: it is the chroma value itself
-                last.zero_()
-        torch.sub(plane, slope, alpha=0.125, out=even)
-        torch.add(plane, slope, alpha=0.125, out=odd)
-    shape = list(plane.shape)
-    shape[dim] = 2 * count
-    return both.view(shape).narrow(dim, 0, size)
+@lru_cache(maxsize=128)
+def _coding(color: ColorSpec, layout: PlaneLayout, height: int) -> Coding:
+    """What the planes of a picture of so many lines stand for, without alpha."""
+    matrix = effective_matrix(color, layout, height)
+    if layout.kind != "gray":
+        forward, offset, inverse = _matrices(matrix, layout.kind, layout.bits, color.full_range)
+        cosited_x, cosited_y = _siting(color, layout)
+        return Coding(
+            decode=_rows(inverse),
+            encode=_rows(forward),
+            offsets=tuple(offset.tolist()),
+            peak=layout.peak,
+            chroma_w=layout.log2_chroma_w if layout.kind == "yuv" else 0,
+            chroma_h=layout.log2_chroma_h if layout.kind == "yuv" else 0,
+            cosited_x=cosited_x,
+            cosited_y=cosited_y,
+        )
+    matrix = effective_matrix(color, PlaneLayout("yuv", 8), height)
+    forward, offset, _ = _matrices(
+        1 if matrix == _RGB else matrix, "yuv", layout.bits, color.full_range
+    )
+    level = 1 / float(forward[0].sum())
+    return Coding(((level,),) * 3, _rows(forward[:1]), (float(offset[0]),), layout.peak)
 
 
-def _reduce(plane: Tensor, dim: int, cosited: bool) -> Tensor:
-    """Half the samples along ``dim``, odd sizes rounded up: the left inverse of _expand."""
-    size = plane.shape[dim]
-    step = [slice(None)] * plane.dim()
-    step[dim] = slice(0, None, 2)
-    even = plane[tuple(step)]
-    step[dim] = slice(1, None, 2)
-    odd = plane[tuple(step)]
-    pairs, count = odd.shape[dim], even.shape[dim]
-    if pairs == 0:
-        return even.clone()
-    if not cosited:
-        means = torch.add(even.narrow(dim, 0, pairs), odd).mul_(0.5)
-        return torch.cat([means, even.narrow(dim, pairs, 1)], dim) if size % 2 else means
-    if count > pairs:
-        following = even.narrow(dim, 1, pairs)
-    else:
-        following = torch.cat([even.narrow(dim, 1, count - 1), even.narrow(dim, count - 1, 1)], dim)
-    detail = torch.add(even.narrow(dim, 0, pairs), following).mul_(-0.5).add_(odd).mul_(0.25)
-    result = even.clone()
-    result.narrow(dim, 0, pairs).add_(detail)
-    result.narrow(dim, 1, count - 1).add_(detail.narrow(dim, 0, count - 1))
-    return result
+def _rows(matrix: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], ...]:
+    """A matrix as it stands, with 0 for what is not 0 by the rounding of an inverse alone."""
+    return tuple(tuple(w if abs(w) > 1e-15 else 0.0 for w in row) for row in matrix.tolist())
 
 
-def _upsample(
-    plane: Tensor, height: int, width: int, layout: PlaneLayout, color: ColorSpec
-) -> Tensor:
-    across, down = _siting(color, layout)
-    for level in reversed(range(layout.log2_chroma_h)):
-        plane = _expand(plane, -2, -(-height >> level), down)
-    for level in reversed(range(layout.log2_chroma_w)):
-        plane = _expand(plane, -1, -(-width >> level), across)
-    return plane
+def _alpha_coding(peak: int) -> Coding:
+    """Alpha as a grey picture."""
+    return Coding(((1 / peak,),) * 3, ((peak / 3,) * 3,), (0.0,), peak)
 
 
-def _downsample(plane: Tensor, layout: PlaneLayout, color: ColorSpec) -> Tensor:
-    across, down = _siting(color, layout)
-    for _ in range(layout.log2_chroma_w):
-        plane = _reduce(plane, -1, across)
-    for _ in range(layout.log2_chroma_h):
-        plane = _reduce(plane, -2, down)
-    return plane
+def codings(frame: Frame) -> tuple[Coding, ...]:
+    """What the planes of a frame stand for: those of its picture, and, where it has alpha, that
+    as a grey picture of its own. See :func:`split`."""
+    color = _coding(frame.color, frame.layout, frame.height)
+    return (color, _alpha_coding(frame.layout.peak)) if frame.layout.alpha else (color,)
 
 
-def _load(plane: Samples, device: torch.device) -> Tensor:
-    """Code values as float32; only the samples themselves cross to a device."""
-    if device.type == "cpu":
-        return torch.from_numpy(plane.astype(np.float32))
-    if plane.dtype == np.uint8:
-        return torch.tensor(plane, device=device).float()
-    signed = torch.tensor(plane.view(np.int16), device=device)
-    return signed.to(torch.int32).bitwise_and_(0xFFFF).float()
+def split(frame: Frame, planes: Sequence[Any]) -> tuple[Sequence[Any], ...]:
+    """The planes of a frame by its :func:`codings`."""
+    return (planes[:-1], planes[-1:]) if frame.layout.alpha else (planes,)
 
 
-def _store(values: Tensor, peak: int) -> Samples:
-    """Rounded to the nearest code value within what the sample type holds."""
-    values = values.round_().clamp_(0, peak)
-    if peak < 256:
-        return values.to(torch.uint8).cpu().numpy()
-    if values.device.type == "cpu":
-        return values.numpy().astype(np.uint16)
-    return values.to(torch.int32).cpu().numpy().astype(np.uint16)
+def load(planes: Iterable[Samples | Tensor], device: torch.device) -> list[Tensor]:
+    """Planes on a device. Only the samples themselves travel; on a CPU nothing does."""
+    return [_tensor(plane).to(device) for plane in planes]
+
+
+def store(planes: Iterable[Tensor]) -> tuple[Samples, ...]:
+    """The inverse of :func:`load`."""
+    return tuple(plane.cpu().numpy() for plane in planes)
+
+
+def _tensor(plane: Samples | Tensor) -> Tensor:
+    if isinstance(plane, Tensor):
+        return plane
+    # Torch knows no tensors that must not be written to, and would say so.
+    return torch.from_numpy(plane if plane.flags.writeable else plane.copy())
 
 
 def to_rgb(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor:
     """Nominal R'G'B' of shape (3, H, W), float32: 0 is black, 1 reference white, not clamped."""
     where = torch.device(device)
-    layout = frame.layout
-    matrix = effective_matrix(frame.color, layout, frame.height)
-    kind = "rgb" if layout.kind == "gray" else layout.kind
-    _, offset, inverse = _matrices(matrix, kind, layout.bits, frame.color.full_range)
-    luma = _load(frame.planes[0], where)
-    if layout.kind == "gray":
-        scale = float(inverse[0, 0])
-        luma.mul_(scale).add_(-float(offset[0]) * scale)
-        return luma.expand(3, -1, -1).contiguous()
     result = torch.empty((3, frame.height, frame.width), dtype=torch.float32, device=where)
-    planes = [luma, _load(frame.planes[1], where), _load(frame.planes[2], where)]
-    if layout.kind == "rgb" or matrix == _RGB:
-        planes[1:] = [
-            _upsample(p, frame.height, frame.width, layout, frame.color) for p in planes[1:]
-        ]
-        shift = -inverse @ offset
-        for row in range(3):
-            _combine(planes, inverse[row], float(shift[row]), result[row])
-        return result
-    # Luma has one weight in all of R, G and B, and the offsets of chroma are taken off while it
-    # is still small: six passes over the picture instead of twelve.
-    scale = float(inverse[0, 0])
-    luma.mul_(scale).add_(-float(offset[0]) * scale)
-    chroma = [
-        _upsample(p.sub_(float(offset[n])), frame.height, frame.width, layout, frame.color)
-        for n, p in enumerate(planes[1:], start=1)
-    ]
-    for row in range(3):
-        base = luma
-        for plane, weight in zip(chroma, inverse[row, 1:], strict=True):
-            if abs(weight) > 1e-15:
-                base = torch.add(base, plane, alpha=float(weight), out=result[row])
-    return result
-
-
-def _combine(planes: list[Tensor], weights: Any, offset: float, out: Tensor) -> None:
-    """out = Σ weights · planes + offset, with as few passes as there are weights."""
-    terms = [(plane, float(w)) for plane, w in zip(planes, weights, strict=True) if abs(w) > 1e-15]
-    first, weight = terms[0]
-    torch.mul(first, weight, out=out)
-    out.add_(offset)
-    for plane, weight in terms[1:]:
-        out.add_(plane, alpha=weight)
+    planes = load(split(frame, frame.planes)[0], where)
+    return decode_planes(planes, codings(frame)[0], result)
 
 
 def to_alpha(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor | None:
     """Opacity of shape (1, H, W), float32 in [0, 1], or None where the layout has none."""
     if not frame.layout.alpha:
         return None
-    return _load(frame.planes[-1], torch.device(device)).mul_(1 / frame.layout.peak)[None]
-
-
-def _by_difference(channels: list[Tensor], matrix: int, forward: Any, offset: Any) -> list[Tensor]:
-    """Y, U and V by the standards' own way, U ∝ B − Y and V ∝ R − Y: half as many passes."""
-    red, green, blue = channels
-    kr, kb = _LUMA_WEIGHTS[matrix]
-    luma = torch.mul(red, kr).add_(green, alpha=1 - kr - kb).add_(blue, alpha=kb)
-    u = torch.sub(blue, luma).mul_(float(forward[1, 2]) / (1 - kb)).add_(float(offset[1]))
-    v = torch.sub(red, luma).mul_(float(forward[2, 0]) / (1 - kr)).add_(float(offset[2]))
-    luma.mul_(float(forward[0].sum())).add_(float(offset[0]))
-    return [luma, u, v]
+    where = torch.device(device)
+    result = torch.empty((1, frame.height, frame.width), dtype=torch.float32, device=where)
+    return decode_planes(load(frame.planes[-1:], where), codings(frame)[1], result)
 
 
 def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Samples, ...]:
@@ -264,37 +184,15 @@ def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Sam
     Rounded to the nearest code value and held to what the sample type can store. ``alpha`` of
     shape (1, H, W) is used where the layout has it; ``like``'s own where it is None.
     """
-    layout = like.layout
     if tuple(rgb.shape) != (3, like.height, like.width):
         raise ValueError(f"rgb of shape {tuple(rgb.shape)} for {like.width}×{like.height}")
-    matrix = effective_matrix(like.color, layout, like.height)
-    rgb = rgb.float()
-    channels = list(rgb.unbind(0))
-    if layout.kind == "gray":
-        luma_matrix = effective_matrix(like.color, PlaneLayout("yuv", 8), like.height)
-        if luma_matrix == _RGB:
-            luma_matrix = 1
-        forward, offset, _ = _matrices(luma_matrix, "yuv", layout.bits, like.color.full_range)
-        count = 1
-    else:
-        forward, offset, _ = _matrices(matrix, layout.kind, layout.bits, like.color.full_range)
-        count = 3
-    if count == 3 and layout.kind == "yuv" and matrix in _LUMA_WEIGHTS:
-        values = _by_difference(channels, matrix, forward, offset)
-    else:
-        values = []
-        for row in range(count):
-            values.append(torch.empty_like(channels[0]))
-            _combine(channels, forward[row], float(offset[row]), values[row])
-    if layout.kind == "yuv":
-        values[1:] = [_downsample(plane, layout, like.color) for plane in values[1:]]
-    planes: list[Samples] = [_store(plane, layout.peak) for plane in values]
-    if layout.alpha:
-        if alpha is None:
-            planes.append(like.planes[-1])
-        else:
-            planes.append(_store(alpha[0].float() * layout.peak, layout.peak))
-    return tuple(planes)
+    color, *opacity = codings(like)
+    planes = store(encode_planes(rgb, color))
+    if not opacity:
+        return planes
+    if alpha is None:
+        return (*planes, like.planes[-1])
+    return (*planes, *store(encode_planes(alpha.expand(3, -1, -1), opacity[0])))
 
 
 def _rescale(plane: Samples, source: PlaneLayout, target: PlaneLayout, full: bool) -> Samples:
@@ -349,18 +247,18 @@ def _rechroma(frame: Frame, index: int, layout: PlaneLayout) -> Samples:
     plane = frame.planes[index]
     if (source.log2_chroma_w, source.log2_chroma_h) == (layout.log2_chroma_w, layout.log2_chroma_h):
         return _rescale_chroma(plane, source, layout, full)
-    values = _load(plane, torch.device("cpu"))
+    values = _tensor(plane).float()
     across, down = _siting(frame.color, source)
     # Only the axes that differ are resampled, through the luma grid where both do.
     for level in reversed(range(layout.log2_chroma_h, source.log2_chroma_h)):
-        values = _expand(values, -2, -(-frame.height >> level), down)
+        values = expand(values, -2, -(-frame.height >> level), down)
     for level in reversed(range(layout.log2_chroma_w, source.log2_chroma_w)):
-        values = _expand(values, -1, -(-frame.width >> level), across)
+        values = expand(values, -1, -(-frame.width >> level), across)
     for _ in range(source.log2_chroma_w, layout.log2_chroma_w):
-        values = _reduce(values, -1, across)
+        values = reduce(values, -1, across)
     for _ in range(source.log2_chroma_h, layout.log2_chroma_h):
-        values = _reduce(values, -2, down)
-    return _store(_chroma_depth(values, source, layout, full), layout.peak)
+        values = reduce(values, -2, down)
+    return _rounded(_chroma_depth(values, source, layout, full), layout)
 
 
 def _chroma_depth(values: Tensor, source: PlaneLayout, target: PlaneLayout, full: bool) -> Tensor:
@@ -377,8 +275,13 @@ def _rescale_chroma(
 ) -> Samples:
     if not full or source.bits == target.bits:
         return _rescale(plane, source, target, False)
-    values = _load(plane, torch.device("cpu"))
-    return _store(_chroma_depth(values, source, target, full), target.peak)
+    values = _tensor(plane).float()
+    return _rounded(_chroma_depth(values, source, target, full), target)
+
+
+def _rounded(values: Tensor, layout: PlaneLayout) -> Samples:
+    """The nearest code values within what the sample type holds."""
+    return values.round_().clamp_(0, layout.peak).numpy().astype(layout.dtype)
 
 
 def _convert_kind(frame: Frame, layout: PlaneLayout, color: ColorSpec | None) -> Frame:

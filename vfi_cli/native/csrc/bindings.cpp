@@ -43,4 +43,12 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   m.def("untile(Tensor tiles, Tensor slopes, int side, Tensor? skip) -> Tensor");
   m.def(
       "warp_concat(Tensor first, Tensor features0, Tensor features1, Tensor flow) -> Tensor");
+
+  // Between code values and pictures; see plane_ops.py.
+  m.def(
+      "decode_planes(Tensor[] planes, Tensor(a!) picture, float[] decode, float[] offsets, "
+      "int[] chroma, bool limit) -> ()");
+  m.def(
+      "encode_planes(Tensor picture, Tensor(a!)[] planes, float[] encode, float[] decode, "
+      "float[] offsets, int peak, int[] chroma, Tensor[] left, Tensor[] right) -> ()");
 }

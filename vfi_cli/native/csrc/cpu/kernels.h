@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../motion.h"
+#include "../planes.h"
 #include "../stencil.h"
 
 namespace vfi {
@@ -57,6 +58,12 @@ struct Kernels {
   void (*activate)(DType, const Activation&, int64_t begin, int64_t end);
   void (*untile)(DType, const Untile&, int64_t begin, int64_t end);
   void (*warp_concat)(DType, const WarpConcat&, int64_t begin, int64_t end);
+
+  // Planes to a picture, by its rows, and back, by the rows of chroma.
+  int64_t (*decode_planes_scratch)(const DecodePlanes&);
+  void (*decode_planes)(const DecodePlanes&, int64_t begin, int64_t end, float* memory);
+  int64_t (*encode_planes_scratch)(const EncodePlanes&);
+  void (*encode_planes)(const EncodePlanes&, int64_t begin, int64_t end, float* memory);
 };
 
 // Those for this machine.

@@ -495,6 +495,7 @@ void correlate_grad(const Correlation& p, DType dtype, bool second, const void* 
 #include "motion_impl.h"
 #include "blend_impl.h"
 #include "pixels_impl.h"
+#include "planes_impl.h"
 
 namespace vfi {
 
@@ -504,6 +505,7 @@ const Kernels VFI_KERNELS = {
     correlate,           correlate_grad,
     block_input_scratch, block_input, frame_blend_scratch, frame_blend,
     reduced_flow_scratch, reduced_flow, fade_scratch, fade,
-    pack,                activate,    untile,       warp_concat};
+    pack,                activate,    untile,       warp_concat,
+    decode_planes_scratch, decode_planes, encode_planes_scratch, encode_planes};
 
 }  // namespace vfi
