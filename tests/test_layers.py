@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("frame", "memory", "skvideo_compat", "tiles"),
     ("timeline",),
-    ("cuts", "native", "windows"),
+    ("cuts", "native", "transfer", "windows"),
     ("duplicates",),
     ("scenes",),
     ("io", "models"),
