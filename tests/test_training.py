@@ -85,6 +85,10 @@ def test_configuration_is_read_and_overridden(tmp_path: Path) -> None:
             "data.clips: there is no folder .*nowhere",
         ),
         ("[loss]\nl1 = 1\n", "data.clips is empty"),
+        (
+            "[loss]\nl1 = 1\n[[phases]]\nsynthetic = 1.0\n",
+            "data.textures and data.clips are empty",
+        ),
         (SYNTHETIC.replace("64", "-64"), r"phases\[0\].crop must be positive"),
         (SYNTHETIC.replace("= 1.0", "= 2.0"), r"phases\[0\].synthetic must lie"),
         (
@@ -109,6 +113,18 @@ def test_configuration_is_read_and_overridden(tmp_path: Path) -> None:
 def test_mistakes_name_the_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises((UsageError, InputError), match=message):
         read_config(write(tmp_path, text))
+
+
+def test_an_override_of_phases_is_of_each(tmp_path: Path) -> None:
+    more = SYNTHETIC + "until = 0.5\n[[phases]]\nsynthetic = 1.0\ncrop = 128\n"
+    config = read_config(write(tmp_path, more), ["phases.batch=3"])
+    assert [(phase.crop, phase.batch) for phase in config.phases] == [(64, 3), (128, 3)]
+    with pytest.raises(UsageError, match=r"phases\[0\]\.batch must be at least 1"):
+        read_config(write(tmp_path, more), ["phases.batch=0"])
+    (only,) = read_config(
+        write(tmp_path, SYNTHETIC.partition("[[")[0]), ["phases.synthetic=1"]
+    ).phases
+    assert only == PhaseConfig(synthetic=1.0)
 
 
 @pytest.mark.parametrize("override", ["steps", "run.steps", "run=1"])
@@ -363,8 +379,14 @@ def test_the_program_trains_resumes_and_reports(
     assert "step 2  100.0 %" in capsys.readouterr().out
     assert program.main([path]) == 2
     assert "--resume" in capsys.readouterr().err
-    assert program.main([path, "--resume"]) == 0
+    said = (tmp_path / "run/metrics.jsonl").read_bytes()
+    assert program.main([path, "--resume"]) == 0  # which has nothing left to do
+    assert "finished, after 2 steps; --resume --set run.steps=4" in capsys.readouterr().out
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == said
+    assert program.main([path, "--resume", "--set", "run.minutes=0.0001"]) == 0
+    assert "--set run.minutes=0.0002 makes" in capsys.readouterr().out
     target = tmp_path / "weights.safetensors"
+    (tmp_path / "a.png").unlink()  # what it was trained on may be gone
     assert program.main([path, "--export", str(target)]) == 0
     assert target.is_file()
     assert program.main([path, "--set", "run.steps=x"]) == UsageError.exit_code

@@ -295,12 +295,53 @@ def test_unusable_textures_and_places_are_named(tmp_path: Path, stills: Path) ->
     options = {"count": 1, "size": 32, "motion": (4.0,), "seed": 0}
     with pytest.raises(InputError, match=r"junk\.png: is not a picture"):
         cache_scenes([tmp_path], [], tmp_path / "cache", **options)
-    with pytest.raises(InputError, match=r"data\.textures"):
+    with pytest.raises(InputError, match=r"cache: no pictures .*data\.textures"):
         cache_scenes([tmp_path / "cache"], [], tmp_path / "cache", **options)
+    small = save_clip(tmp_path / "small.npy", moving(3, (64, 64)))
+    with pytest.raises(InputError, match=r"no clip of data\.clips is 160 pixels high and wide"):
+        cache_scenes([], [small], tmp_path / "cache", **options)
     with pytest.raises(OutputError, match=r"cannot be made .*data\.cache"):
         cache_scenes([stills], [], tmp_path / "junk.png", **options)
     with pytest.raises(InputError, match="holds no rendered scenes"):
         Pool(tmp_path)
+
+
+def test_scenes_are_rendered_again_when_their_textures_changed(
+    tmp_path: Path, stills: Path
+) -> None:
+    folder, lines = tmp_path / "stills", list[str]()
+    shutil.copytree(stills, folder)
+    options = {"count": 1, "size": 32, "motion": (4.0,), "seed": 0, "report": lines.append}
+
+    def rendered(textures: Path, *clips: Path) -> Path:
+        return cache_scenes([textures], list(clips), tmp_path / "cache", **options)
+
+    first = rendered(folder)
+    (folder / "a.png").touch()
+    folder.rename(tmp_path / "moved")
+    folder = tmp_path / "moved"
+    assert rendered(folder) == first  # neither written again nor moved are they others
+    assert len(lines) == 2
+    assert lines[1] == "1 of 1 scenes"
+    picture = smooth_texture(np.random.default_rng(2), 256)
+    Image.fromarray(picture).save(folder / "b.png")
+    second = rendered(folder)
+    Image.fromarray(255 - picture).save(folder / "b.png")
+    third = rendered(folder)
+    assert len({first, second, third}) == 3
+    (folder / "b.png").unlink()
+    assert rendered(folder) == first
+    clip = save_clip(tmp_path / "clip.npy", moving(3, (200, 200)))
+    assert rendered(folder, clip) != first
+    assert len(lines) == 8
+
+
+def test_a_clip_that_changed_is_decoded_again(tmp_path: Path) -> None:
+    source, cache = tmp_path / "a.mkv", tmp_path / "cache"
+    write_clip(source, frames=4, codec="ffv1")
+    first = cache_clip(source, cache, most=9)
+    write_clip(source, frames=5, codec="ffv1")
+    assert cache_clip(source, cache, most=9) != first
 
 
 def test_processes_render_the_same_scenes(tmp_path: Path, stills: Path, monkeypatch) -> None:
@@ -536,6 +577,6 @@ def test_what_a_configuration_names_is_opened(tmp_path: Path, stills: Path) -> N
     assert pool is not None
     assert len(pool) == 2
     assert clips.draw(np.random.default_rng(0), 64, 64).pictures.shape == (3, 64, 64, 3)
-    assert len(lines) == 2
+    assert len(lines) == 3
     with pytest.raises(InputError, match=r"data\.clips .*crops of 192×192"):
         open_sources(check(tmp_path, text.replace("crop = 64", "crop = 192")))

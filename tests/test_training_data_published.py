@@ -125,7 +125,7 @@ def test_videos_of_a_set_are_decoded_until_the_cache_is_full(tmp_path: Path) -> 
         *("adobe240", root, tmp_path / "cache", 48, 64), gigabytes=1e-7, report=lines.append
     )
     assert len(clips.clips) == 1
-    assert lines == ["1 of 2 videos are used (data.cache_gigabytes)"]
+    assert lines == ["videos used: 1 of 2 (data.cache_gigabytes)"]
 
 
 def test_as_many_pictures_are_kept_as_the_limit_allows(tmp_path: Path) -> None:

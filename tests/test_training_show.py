@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -290,8 +291,17 @@ def test_the_command_lists_what_ships(capsys: pytest.CaptureFixture[str]) -> Non
     assert "shipped configurations: eqvi" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize(
+    ("number", "good"),
+    [
+        (signal.SIGINT, True),
+        (signal.SIGINT, False),
+        (signal.SIGTERM, True),
+        (signal.SIGTERM, False),
+    ],
+)
 def test_an_interrupted_run_is_saved_if_it_is_good(
+    number: signal.Signals,
     good: bool,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -303,14 +313,16 @@ def test_an_interrupted_run_is_saved_if_it_is_good(
     whole = Trainer.train_step
 
     def interrupted(self: Trainer, *arguments: object) -> object:
-        os.kill(os.getpid(), signal.SIGINT)
+        for worker in multiprocessing.active_children():  # as when a whole group is signalled
+            os.kill(worker.pid or 0, number)
+        os.kill(os.getpid(), number)
         return whole(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Trainer, "train_step", interrupted)
     monkeypatch.setattr(Watch, "is_good", good)
-    before = signal.getsignal(signal.SIGINT)
-    assert vfi(str(config), "--device", "cpu") == 130
-    assert signal.getsignal(signal.SIGINT) is before
+    before = signal.getsignal(number)
+    assert vfi(str(config), "--device", "cpu", "--set", "data.workers=1") == 128 + number
+    assert signal.getsignal(number) is before
     said = capsys.readouterr().err
     assert ("saved at step 1; --resume goes on from there" in said) == good
     assert ("nothing was saved" in said) != good

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from vfi_cli.training.loop import Progress, Trainer
+    from vfi_cli.training.loop import Progress
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -93,7 +91,7 @@ def run(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> int:
-    """Train as a configuration says; Ctrl-C ends the run so that --resume goes on with it.
+    """Train as a configuration says; Ctrl-C or SIGTERM ends the run so that --resume goes on.
 
     Several GPUs: torchrun --nproc-per-node N -m vfi_cli.training CONFIG.toml.
     """
@@ -113,31 +111,36 @@ def run(
         from vfi_cli.training import checkpoint
         from vfi_cli.training.export import export as write
 
-        found = read_config(path, overrides)
+        found = read_config(path, overrides, to_train=False)
         text = write(found.path(found.run.out) / checkpoint.LAST, export)
         messages.console(stderr=False).print(text)
         return 0
     from vfi_cli.training.run import start
+    from vfi_cli.training.stop import kept, stopping
 
     console = messages.console(quiet=quiet)
     with Show(console) as show:
         trainer = start(
             path, overrides, resume=resume, device=device, report=show.line, on_step=show.step
         )
+        if trainer.finished:  # as it was told
+            return 0
         weights = sum(weight.numel() for weight in trainer.network.parameters())
         show.line(
             f"{trainer.config.model.architecture}, {weights / 1e6:.1f} M parameters, "
             f"on {trainer.device}; into {trainer.out}"
         )
-        with _stops(trainer, show):
-            trainer.run()
-        if trainer.stopping:
-            raise KeyboardInterrupt(
-                "nothing was saved."
-                if trainer.saved is None
-                else f"saved at step {trainer.saved}; --resume goes on from there"
-            )
-    return 0
+        try:
+            with stopping(trainer, show.line) as stop:
+                trainer.run()
+        except KeyboardInterrupt:  # the second, which does not wait for the step
+            raise KeyboardInterrupt(kept(trainer)) from None
+        if stop.signal is None or trainer.finished:
+            return 0
+        if stop.signal == signal.SIGINT:
+            raise KeyboardInterrupt(kept(trainer))
+    messages.fail(f"terminated; {kept(trainer)}")
+    return stop.exit_code
 
 
 def plot(run: Run, *, output: Picture = None, debug: opt.Debug = False) -> int:
@@ -163,27 +166,6 @@ SUBCOMMANDS: tuple[tuple[str, Callable[..., int], str], ...] = (
     ("run", run, EXAMPLES),
     ("plot", plot, _PLOT),
 )
-
-
-@contextmanager
-def _stops(trainer: Trainer, show: Show) -> Iterator[None]:
-    """The first Ctrl-C ends the run after its step; the second ends it at once."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        show.line("ending after this step, and saving")
-        trainer.stop()
-        signal.signal(signal.SIGINT, before)
-
-    try:
-        signal.signal(signal.SIGINT, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Show:

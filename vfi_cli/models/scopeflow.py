@@ -214,7 +214,6 @@ class FlowNet(nn.Module):
         # Two steps, at half size and at full size, as published: one would not be the same.
         return _resize_as(_resize_as(flow, features0[_LEVELS]), first) / _UNIT
 
-
     def _load_from_state_dict(self, state_dict: StateDict, prefix: str, *args: Any) -> None:
         """Goes by the weights that are loaded."""
         self._buffers.pop(KEY, None)

@@ -27,12 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
             from vfi_cli.training.checkpoint import LAST
             from vfi_cli.training.export import export
 
-            config = read_config(given.config, given.set)
+            config = read_config(given.config, given.set, to_train=False)
             print(export(config.path(config.run.out) / LAST, given.export))
             return 0
         import torch.distributed as dist
 
         from vfi_cli.training.run import start
+        from vfi_cli.training.stop import kept, stopping
 
         trainer = start(
             given.config,
@@ -41,9 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
             device=given.device,
             report=lambda line: print(line, flush=True),
         )
-        trainer.run()
+        with stopping(trainer) as stop:
+            trainer.run()
         if dist.is_initialized():
             dist.destroy_process_group()
+        if stop.signal is not None and not trainer.finished:
+            if trainer.rank == 0:
+                print(f"{stop.signal.name}: {kept(trainer)}", file=sys.stderr)
+            return stop.exit_code
     except VfiError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -216,12 +216,20 @@ def cache_scenes(
     workers: int = 1,
     report: Report = lambda line: None,
 ) -> Path:
-    """Renders the scenes that the pool lacks, by so many processes, and returns its folder.
+    """Renders the scenes that the pool lacks, by so many processes, and returns its folder, whose
+    name follows from all they are made of: what is in the pictures, and not when they were written
+    or where they lie; the names of ``clips``, which change with those (:func:`cache_clip`).
 
     ``motion``: largest shifts in pixels, one of which is chosen for each scene; ``four``,
     ``blurred`` and ``accelerated`` as in :func:`vfi_cli.training.synthetic.generate`.
+
+    Raises InputError that names folders without pictures, and pictures that do not decode.
     """
-    sources = [str(path.resolve()) for path in textures], [path.name for path in clips]
+    pictures = _files(textures, PICTURES)
+    if textures and not pictures:
+        names = ", ".join(map(str, textures))
+        raise InputError(f"{names}: no pictures to take textures from (data.textures)")
+    sources = [_content(path) for path in pictures], [path.name for path in clips]
     stamp = _digest(sources, count, size, motion, seed, four, blurred, accelerated)
     folder = cache / f"scenes-{stamp}"
     _make(folder)
@@ -232,7 +240,8 @@ def cache_scenes(
     ]
     if not missing:
         return folder
-    texture = Textures(_files(textures, PICTURES), clips, size + 2 * PAD)
+    report(f"rendering scenes for {folder}, which is done once")
+    texture = Textures(pictures, clips, size + 2 * PAD)
 
     def scenes(chunk: int, number: int) -> list[Scene]:
         rng = np.random.default_rng((seed, chunk))
@@ -252,8 +261,9 @@ def cache_scenes(
     def render(stem: Path, chunk: int, number: int) -> None:
         _save_scenes(stem, scenes(chunk, number))
 
+    ready = count - sum(number for _, _, number in missing)
     for done in _in_processes(render, missing, workers):
-        report(f"{done} of {len(missing)} chunks of up to {CHUNK} scenes rendered")
+        report(f"{ready + sum(number for _, _, number in missing[:done])} of {count} scenes")
     return folder
 
 
@@ -318,7 +328,10 @@ class Textures:
         mapped = [np.load(file, mmap_mode="r") for file in clips]
         self.clips = [clip for clip in mapped if min(clip.shape[1:3]) >= side]
         if not self.pictures and not self.clips:
-            raise InputError("no pictures to take textures from (data.textures)")
+            raise InputError(
+                f"no clip of data.clips is {side} pixels high and wide, as textures must be; name "
+                "a folder of pictures in data.textures, or let scenes be smaller (data.scene_size)"
+            )
 
     def __call__(self, rng: np.random.Generator, side: int) -> np.ndarray:
         if self.clips and (rng.random() < 0.2 or not self.pictures):
@@ -346,6 +359,14 @@ def _files(folders: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     for folder in folders:
         found += sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
     return found
+
+
+def _content(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}) (data.textures)") from None
 
 
 def _digest(*what: object) -> str:

@@ -67,10 +67,10 @@ class DataConfig:
     ``gaps``: how many frames are left out between the two that a new one is made from, drawn as
     often as they are named; ``four``: samples also hold the frame before and the one after.
 
-    ``textures``: folders with pictures for the rendered scenes, of which there are ``scenes``,
-    ``scene_size`` pixels square, each with one of the largest shifts ``scene_motion`` (pixels).
-    ``scene_blurred``: share of scenes with motion blur; ``scene_accelerated``: of layers that do
-    not keep their speed.
+    ``textures``: folders with pictures for the rendered scenes; a fifth of the textures is taken
+    from ``clips``, all where no folder is named. There are ``scenes``, ``scene_size`` pixels
+    square, each with one of the largest shifts ``scene_motion`` (pixels). ``scene_blurred``: share
+    of scenes with motion blur; ``scene_accelerated``: of layers that do not keep their speed.
 
     ``cache``: where decoded clips and rendered scenes are kept, and of the pictures of ``sets`` up
     to ``cache_gigabytes``. ``workers``: processes that prepare samples; 0: one thread.
@@ -238,10 +238,14 @@ def shipped() -> list[tuple[str, str]]:
     return found
 
 
-def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
-    """The configuration in a TOML file with ``table.key=value`` overrides (values as in TOML).
+def read_config(
+    path: Path, overrides: typing.Sequence[str] = (), *, to_train: bool = True
+) -> Config:
+    """The configuration in a TOML file with ``table.key=value`` overrides (values as in TOML;
+    ``phases.key`` is of each phase).
 
     ``path`` may be the name of a shipped one, whose folders are then relative to the current one.
+    ``to_train``: whether it must be fit for a run, with its data where it says.
     Raises InputError for a file that cannot be read, UsageError that names the key otherwise.
     """
     folder, where = path.parent, str(path)
@@ -265,13 +269,15 @@ def read_config(path: Path, overrides: typing.Sequence[str] = ()) -> Config:
             parsed = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
             parsed = value.strip()
-        inner = table.setdefault(names[0], {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"--set {text}: {names[0]} is no table with keys")
-        inner[names[1]] = parsed
+        inner = table.setdefault(names[0], [{}] if names[0] == "phases" else {})
+        for each in inner if isinstance(inner, list) else [inner]:
+            if not isinstance(each, dict):
+                raise UsageError(f"--set {text}: {names[0]} is no table with keys")
+            each[names[1]] = parsed
     config = _build(Config, table, where, "")
     config = dataclasses.replace(config, folder=str(folder))
-    _check(config, where)
+    if to_train:
+        _check(config, where)
     return config
 
 
@@ -370,8 +376,12 @@ def _check(config: Config, where: str) -> None:
         config.data.clips or config.data.sets
     ):
         raise UsageError(f"{where}: data.clips is empty, but a phase wants real clips")
-    if any(phase.synthetic > 0 for phase in config.phases) and not config.data.textures:
-        raise UsageError(f"{where}: data.textures is empty, but a phase wants rendered scenes")
+    if any(phase.synthetic > 0 for phase in config.phases) and not (
+        config.data.textures or config.data.clips
+    ):
+        raise UsageError(
+            f"{where}: data.textures and data.clips are empty, but a phase wants rendered scenes"
+        )
     _check_data(config, where)
 
 

@@ -11,6 +11,7 @@ from vfi_cli.errors import ModelError, OutputError
 from vfi_cli.models.checkpoint import identify, sha256_of
 from vfi_cli.models.registry import registry
 from vfi_cli.training import checkpoint
+from vfi_cli.training.wording import counted
 
 
 def export(source: Path, target: Path) -> str:
@@ -36,5 +37,5 @@ def export(source: Path, target: Path) -> str:
     return (
         f'file = "{target.name}"\nsize = {target.stat().st_size}\n'
         f'sha256 = "{sha256_of(target)}"\narchitecture = "{found.name}"\n'
-        f"# after {state['step']} steps"
+        f"# after {counted(state['step'], 'step')}"
     )

@@ -127,6 +127,10 @@ class Family(nn.Module):
 
     def check(self, config: Config) -> None:
         """Raises UsageError that names the key for what this network cannot do."""
+        if self.network.frames_seen == 4 and not config.data.four:
+            raise UsageError(f"data.four must be true: {self.architecture} sees four frames")
+        if config.model.teacher and "flow_distillation" not in self.losses:
+            raise UsageError(f"model.teacher is nothing that {self.architecture} has")
         for number, phase in enumerate(config.phases):
             name = f"phases[{number}]"
             multiple = self.network.size_multiple
@@ -143,6 +147,14 @@ class Family(nn.Module):
                         f"loss.{key} is nothing that {config.model.architecture} has; "
                         f"it has {', '.join(sorted(self.losses))}"
                     )
+            active = {key for key in self.losses if getattr(weights, key)}
+            exact = phase.synthetic == 1 or (config.model.teacher and weights.flow_distillation)
+            if active and active <= _OF_KNOWN_FLOW and not exact:
+                teacher = ", or a model.teacher" if "flow_distillation" in active else ""
+                raise UsageError(
+                    f"{name}.synthetic must be 1, as its only loss ({', '.join(sorted(active))}) "
+                    f"needs the exact flow of rendered scenes{teacher}"
+                )
             if not 0 <= phase.blocks <= self.blocks:
                 raise UsageError(f"{name}.blocks must lie between 0 (all) and {self.blocks}")
             if not 0 <= phase.silent < max(phase.blocks or self.blocks, 1):
@@ -154,6 +166,8 @@ class Family(nn.Module):
 
 #: Losses that only some family has.
 _OWN = frozenset({"unblended", "teacher", "distillation", "flow_distillation", "geometry"})
+#: Losses of which samples without a known flow have nothing.
+_OF_KNOWN_FLOW = OF_FLOW | {"flow_distillation"}
 
 
 def pair(batch: Batch) -> Tensor:
@@ -303,11 +317,6 @@ class ScopeFlowFamily(Family):
         super().__init__(ScopeFlow(scaled_once=True), model.architecture)
         last = ["flow_estimators.conv_last.0", "context_networks.convs.6.0"]
         initialise_plain(self.network, last, ["feature_pyramid_extractor.convs.0.0.0"])
-
-    def check(self, config: Config) -> None:
-        super().check(config)
-        if any(phase.synthetic < 1 for phase in config.phases):
-            raise UsageError("phases.synthetic must be 1: ScopeFlow learns from exact flow alone")
 
     def forward(self, batch: Batch, phase: PhaseConfig) -> Found:
         first = torch.cat((batch.middle, batch.middle))

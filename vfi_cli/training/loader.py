@@ -7,6 +7,7 @@ workers, and one that is resumed asks for the numbers that come next.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -87,7 +88,7 @@ def _in_processes(
         num_workers=workers,
         prefetch_factor=ahead,
         collate_fn=_as_it_is,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_begin_worker,
         pin_memory=pin,
     )
     for drawn in loader:
@@ -100,5 +101,8 @@ def _as_it_is(drawn: Drawn) -> Drawn:
     return drawn
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Whoever stops the run may signal to all its processes; these end when it does.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vfi_cli.training.sampling import Sampler
 from vfi_cli.training.sheet import write_sheet
 from vfi_cli.training.teacher import FlowTeacher
 from vfi_cli.training.validation import Rebuilt, Validation, crop, rebuild
+from vfi_cli.training.wording import counted
 
 Report = Callable[[str], None]
 
@@ -69,8 +70,8 @@ class Trainer:
         self,
         config: Config,
         *,
-        clips: Windows | None,
-        pool: Pool | None,
+        clips: Windows | None = None,
+        pool: Pool | None = None,
         validation: Validation | None = None,
         device: str = "cpu",
         report: Report = lambda line: None,
@@ -114,9 +115,16 @@ class Trainer:
         self.clock = self.elapsed = 0.0  # seconds spent; what of them the schedule has seen
         self.watch = Watch()
         self.psnr: float | None = None
-        self.stopping = False
         self.saved: int | None = None  # the step of the last checkpoint
+        self._asked = self._stopping = False  # this process to stop; all of them
         self.out = config.path(config.run.out)
+
+    def feed(
+        self, clips: Windows | None, pool: Pool | None, validation: Validation | None = None
+    ) -> None:
+        """Gives the run its data after it was made."""
+        self.sampler = replace(self.sampler, clips=clips, pool=pool)
+        self.validation = validation
 
     # The schedule -------------------------------------------------------------------------
 
@@ -124,6 +132,11 @@ class Trainer:
         """Share of the run that is done before a step, 0 to 1."""
         run = self.config.run
         return self.elapsed / (60 * run.minutes) if run.minutes else step / run.steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule has come to its end."""
+        return self.share(self.step) >= 1
 
     def phase(self, step: int | None = None) -> PhaseConfig:
         """The phase of a step, by default the next one."""
@@ -205,15 +218,15 @@ class Trainer:
         """Over all processes, and the loss with them. All follow the first one's clock, as it was
         when the step began, and stop together, so that they never disagree about the phase."""
         if self.world == 1:
-            self.elapsed = self.clock
+            self.elapsed, self._stopping = self.clock, self._asked
             return loss
         active = [p for p in self.family.parameters() if p.grad is not None]
         first = self.rank == 0
-        more = torch.tensor([self.clock * first, self.stopping, loss / self.world])
+        more = torch.tensor([self.clock * first, self._asked, loss / self.world])
         flat = torch.cat([*(p.grad.reshape(-1) for p in active), more.to(self.device)])  # type: ignore[union-attr]
         dist.all_reduce(flat)
         self.elapsed, stopping, loss = (float(x) for x in flat[-3:])
-        self.stopping = stopping > 0
+        self._stopping = stopping > 0
         flat /= self.world
         for p, part in zip(active, flat[:-3].split([p.numel() for p in active]), strict=True):
             p.grad = part.view_as(p)
@@ -222,14 +235,18 @@ class Trainer:
     # The run ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Asks the run to end after its step, and to save; from a signal or another thread."""
-        self.stopping = True
+        """Asks the run to end after its step, and to save; from a signal or another thread.
+        Of several processes it may be any: all end after the same step."""
+        self._asked = True
 
     def run(self, steps: int | None = None) -> None:
-        """Trains to the end of the schedule, or for ``steps`` updates, and saves.
+        """Trains to the end of the schedule, or for ``steps`` updates, and saves; does nothing
+        where the schedule has come to its end.
 
         Raises DivergedError, OutputError.
         """
+        if self.finished:
+            return
         end = math.inf if steps is None else self.step + steps
         self._due = {
             what: self.clock + 60 * minutes
@@ -252,15 +269,16 @@ class Trainer:
                 self._tick()
                 if self.rank == 0:
                     self._tell(shown or {})
-                if self.stopping:
+                if self._stopping or (self.world == 1 and self._asked):
                     break
         if self.rank == 0 and not self._is_good:
             self.report(f"step {self.step}  not saved: {self._worse()}")
         elif self.rank == 0:
             self.save()
-            for what in ("validate", "draw_sheet") if self.share(self.step) >= 1 else ():
-                if self._done.get(what) != self.step:
-                    getattr(self, what)()
+            if self.finished:
+                for what in ("validate", "draw_sheet"):
+                    if self._done.get(what) != self.step:
+                        getattr(self, what)()
 
     def _left(self, rate: float) -> float | None:
         """Seconds to the end of the schedule."""
@@ -311,8 +329,7 @@ class Trainer:
         kept = f"the last good checkpoint is kept in {self.out} (lower optim.lr)"
         if self.bad >= self.config.run.bad_steps:
             raise DivergedError(
-                f"the gradients of the last {self.bad} steps, up to {self.step}, are not finite; "
-                f"{kept}"
+                f"step {self.step}: no finite gradient for {counted(self.bad, 'step')}; {kept}"
             )
         if self.watch.is_lost:
             raise DivergedError(f"step {self.step}: {self._worse()}; {kept}")

@@ -23,6 +23,7 @@ from vfi_cli.errors import InputError, OutputError
 from vfi_cli.io.images import probe_image
 from vfi_cli.training.cache import Report, cache_clip
 from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run, odd
+from vfi_cli.training.wording import counted
 
 #: Frames left out between the inputs, for each set, as it is usually trained on: as many of
 #: Vimeo90K as a clip has, seven of 240 a second, up to 31 of 1000 a second.
@@ -148,7 +149,7 @@ def open_set(
     needed = 3 * (min(gaps) + 1) if four else min(gaps) + 1
     if longest <= needed:
         raise InputError(
-            f"{root}: the clips of {layout} have {longest} frames, and a window of "
+            f"{root}: the clips of {layout} have {counted(longest, 'frame')}, and a window of "
             f"{'four frames' if four else 'two'} needs {needed + 1} (data.sets, gaps)"
         )
     return Clips(clips, height, width, gaps=gaps, four=four, middle=middle)
@@ -169,7 +170,7 @@ def _files(
     if whole:
         store.share = min(1.0, gigabytes * 1e9 / whole)
         report(
-            f"{len(clips)} clips, {whole / 1e9:.1f} GB decoded, of which "
+            f"{counted(len(clips), 'clip')}, {whole / 1e9:.1f} GB decoded, of which "
             f"{100 * store.share:.0f} % are kept once they were used (data.cache_gigabytes)"
         )
     return clips
@@ -188,7 +189,7 @@ def _videos(
     used = 0
     for video in sorted(videos, key=lambda path: zlib.crc32(path.stem.encode())):
         if used >= gigabytes * 1e9:
-            report(f"{len(clips)} of {len(videos)} videos are used (data.cache_gigabytes)")
+            report(f"videos used: {len(clips)} of {len(videos)} (data.cache_gigabytes)")
             break
         array = cache_clip(video, cache, most=most, factor=factor, report=report)
         used += array.stat().st_size

@@ -15,10 +15,10 @@ from vfi_cli.training.cache import cache_clips
 from vfi_cli.training.checkpoint import LAST
 from vfi_cli.training.clips import ArrayClip
 from vfi_cli.training.config import Config, read_config
-from vfi_cli.training.families import build
-from vfi_cli.training.loop import Progress, Report, Trainer, join_processes
+from vfi_cli.training.loop import Progress, Report, Trainer
 from vfi_cli.training.sources import open_sources
 from vfi_cli.training.validation import Validation
+from vfi_cli.training.wording import counted
 
 
 def start(
@@ -30,7 +30,8 @@ def start(
     report: Report = lambda line: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Trainer:
-    """A run that is ready to go: data decoded and rendered, checkpoint read.
+    """A run that is ready to go: data decoded and rendered, checkpoint read. Of one that is
+    finished no data is opened.
 
     Raises VfiError for whatever is wrong with the configuration, the data or the checkpoint.
     """
@@ -40,31 +41,35 @@ def start(
         raise UsageError(
             f"{out} holds a run; --resume goes on with it, --set run.out=… begins anew"
         )
-    chosen = _device(device)
-    network = build(read).network  # and before hours of decoding: is it possible at all
-    seen, middle = network.frames_seen, not network.any_timestep
-    if seen == 4 and not read.data.four:
-        raise UsageError(f"data.four must be true: {read.model.architecture} sees four frames")
-    rank = int(os.environ.get("RANK", "0"))
-    join_processes(torch.device(chosen))
-    if rank:
-        dist.barrier()  # the first process fills the cache for all
-    clips, pool = open_sources(read, report if rank == 0 else lambda line: None, middle=middle)
-    validation = open_validation(read, seen, report) if rank == 0 else None
-    if dist.is_initialized() and rank == 0:
-        dist.barrier()
-    trainer = Trainer(
-        read,
-        clips=clips,
-        pool=pool,
-        validation=validation,
-        device=chosen,
-        report=report,
-        on_step=on_step,
-    )
+    # Before hours of decoding: is it possible at all, and is there anything left to do.
+    trainer = Trainer(read, device=_device(device), report=report, on_step=on_step)
     if resume:
         trainer.resume()
+    if trainer.finished:
+        if trainer.rank == 0:
+            report(_finished(trainer))
+        return trainer
+    network, first = trainer.network, trainer.rank == 0
+    if not first:
+        dist.barrier()  # the first process fills the cache for all
+    clips, pool = open_sources(
+        read, report if first else lambda line: None, middle=not network.any_timestep
+    )
+    validation = open_validation(read, network.frames_seen, report) if first else None
+    if dist.is_initialized() and first:
+        dist.barrier()
+    trainer.feed(clips, pool, validation)
     return trainer
+
+
+def _finished(trainer: Trainer) -> str:
+    """How to go on with a run that has nothing left to do."""
+    run = trainer.config.run
+    longer = f"run.minutes={2 * run.minutes:g}" if run.minutes else f"run.steps={2 * run.steps}"
+    return (
+        f"{trainer.out}: the run is finished, after {counted(trainer.step, 'step')}; "
+        f"--resume --set {longer} makes it longer, --export FILE writes its weights"
+    )
 
 
 def _device(name: str) -> str:
