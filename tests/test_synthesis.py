@@ -29,6 +29,9 @@ class Recorder:
         self.calls: list[tuple[int, Fraction]] = []
         self.keys: list[tuple[object, ...]] = []
 
+    def multiple(self, scale: float) -> int:
+        return 16
+
     def interpolate(self, frames: Tensor, t: Fraction, **options: Any) -> Tensor:
         assert float(frames.min()) >= 0
         assert float(frames.max()) <= 1
@@ -115,23 +118,28 @@ def test_still_colours_outside_of_rgb_do_not_flicker(luma: int) -> None:
         assert np.abs(before.astype(int) - after.astype(int)).max() <= 1
 
 
-def test_source_frames_are_converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seen", [2, 4])
+def test_source_frames_are_converted_once(monkeypatch: pytest.MonkeyPatch, seen: int) -> None:
     import vfi_cli.synthesis as module
 
     converted: list[int] = []
-    original = module.to_rgb
+    original = module.decode_planes
 
-    def counting(frame: Frame, **options: Any) -> Tensor:
-        converted.append(frame.pts)
-        return original(frame, **options)
+    def counting(planes: Any, coding: Any, picture: Tensor, **options: Any) -> Tensor:
+        converted.append(int(planes[0][0, 0]))
+        return original(planes, coding, picture, **options)
 
-    monkeypatch.setattr(module, "to_rgb", counting)
-    maker = synthesizer(Recorder())
-    frames = [flat(10 * n, n) for n in range(4)]
-    for left, right in itertools.pairwise(frames):
+    monkeypatch.setattr(module, "decode_planes", counting)
+    maker = synthesizer(Recorder(frames_seen=seen))
+    frames = [flat(10 * n, n) for n in range(12)]
+    for first in range(len(frames) - seen + 1):
+        window = tuple(frames[first : first + seen])
+        left, right = window[seen // 2 - 1 : seen // 2 + 1]
         for n in (1, 2, 3):
-            maker.between(Window((left, right), Fraction(n, 4)))
-    assert converted == [0, 1, 2, 3]
+            made = maker.between(Window(window, Fraction(n, 4)))
+            middle = (int(left.planes[0][0, 0]) + int(right.planes[0][0, 0])) / 2
+            assert abs(made.planes[0] - middle).max() <= 3
+    assert converted == [10 * n for n in range(12)]
 
 
 def test_a_picture_keeps_its_name_so_that_models_know_it_again() -> None:

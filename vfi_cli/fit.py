@@ -55,7 +55,7 @@ FUSED_BYTES_PER_PIXEL = {"vfi-lite": 210}
 #: For an architecture that is not among them.
 UNKNOWN_BYTES_PER_PIXEL = 1600
 #: Bytes for each pixel of a frame of the window, and of the new one, outside of the network: R'G'B'
-#: in float32, as it came and clamped, and what becomes code values again.
+#: in float32, and as much for room to spare and for code values.
 FRAME_BYTES_PER_PIXEL = 24
 #: The part of the free memory that is counted on. The rest is for decoder, encoder and others.
 SHARE = 0.75

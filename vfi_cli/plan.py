@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vfi_cli.io.streams import StreamPlan
 
 #: Bump when the same plan would render other frames than before: unfinished runs are then refused.
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 #: Segments are about this long in output time, and begin on a source keyframe.
 SEGMENT_SECONDS = Fraction(5)

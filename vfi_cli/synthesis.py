@@ -5,7 +5,7 @@ The only place where frames and models meet.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,24 +18,70 @@ from torch import Tensor
 from vfi_cli.errors import OutOfMemoryError
 from vfi_cli.fit import Demand, Fit, TileChoice, choose, most_at_once, smaller
 from vfi_cli.frame import Frame, Window
-from vfi_cli.io.color import from_rgb, to_alpha, to_rgb
+from vfi_cli.io.color import codings, load, split, store
 from vfi_cli.models import Interpolator
 from vfi_cli.models.base import ensemble_names, is_out_of_memory
+from vfi_cli.native.plane_ops import decode_planes, encode_planes
+from vfi_cli.native.plane_reference import common_excess
 from vfi_cli.timeline import dyadic
 from vfi_cli.windows import Strip
 
 #: A midpoint-only model is driven to the nearest multiple of 1/2^depth.
 BISECTION_DEPTH = 5
 
+#: Room for so many more source frames than a window has. Whenever it is full, those frames of the
+#: next window that are known are copied to its beginning.
+_SPARE_SLOTS = 2
+
 _names = count()
 
 
-@dataclass(frozen=True, eq=False)
-class _Picture:
-    """A picture on the device, and a name by which a model knows it again."""
+#: What a frame is made of: its colours, and where it has one its alpha as a grey picture.
+_Parts = tuple[Tensor, ...]
 
-    tensor: Tensor  # (1, 3 or 4, H, W), R'G'B' and alpha, not clamped
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A source frame with its planes on the device, and a name by which a model knows it again."""
+
+    frame: Frame
+    planes: tuple[Sequence[Tensor], ...]  # of each part
     name: int = field(default_factory=lambda: next(_names))
+
+
+@dataclass(frozen=True, eq=False)
+class _Midpoint:
+    """A frame made between two others, and its name."""
+
+    parts: _Parts  # (1, 3, H, W) each, in [0, 1]
+    name: int = field(default_factory=lambda: next(_names))
+
+
+class _Shelf:
+    """Source frames side by side as a model sees them, in [0, 1] and padded: what follows each
+    other in the stream lies so in memory, and a window is a view."""
+
+    def __init__(self, part: int, shape: tuple[int, int, int, int], device: torch.device) -> None:
+        self._part = part
+        self._pictures = torch.empty(shape, device=device)
+        self._held: list[_Source | None] = [None] * shape[0]
+
+    def window(self, sources: Sequence[_Source]) -> Tensor:
+        """(1, n, 3, H or more, W or more); valid until the next window is asked for."""
+        held = self._held
+        first = held.index(sources[0]) if sources[0] in held else 0
+        if first + len(sources) > len(held):
+            first = 0  # begins anew: what is known already moves there
+        for place, source in enumerate(sources, first):
+            if held[place] is source:
+                continue
+            if source in held:
+                self._pictures[place].copy_(self._pictures[held.index(source)])
+            else:
+                coding = codings(source.frame)[self._part]
+                decode_planes(source.planes[self._part], coding, self._pictures[place], limit=True)
+            held[place] = source
+        return self._pictures[None, first : first + len(sources)].expand(-1, -1, 3, -1, -1)
 
 
 class Synthesizer:
@@ -68,10 +114,9 @@ class Synthesizer:
         self.on_fit: Callable[[Fit], None] = lambda fit: None
         #: Told the warning when it had to become smaller, before the frame is tried again.
         self.on_refit: Callable[[str], None] = lambda warning: None
-        # Keyed by identity; holding the frame keeps its identity from being used again.
-        self._sources: OrderedDict[int, tuple[Frame, _Picture]] = OrderedDict()
-        self._kept = interpolator.frames_seen  # sources
-        self._midpoints: dict[Fraction, _Picture] = {}
+        self._sources: deque[_Source] = deque(maxlen=interpolator.frames_seen)
+        self._shelves: list[_Shelf] = []  # of each part
+        self._midpoints: dict[Fraction, _Midpoint] = {}
         self._pair: tuple[Frame, Frame] | None = None
 
     @property
@@ -104,9 +149,9 @@ class Synthesizer:
 
     def rows(self, strips: Sequence[Strip]) -> Frame:
         """The frame that is put together from strips, for a model that takes t as a map."""
-        known = {id(frame) for strip in strips for frame in strip.frames}
-        self._kept = max(self._kept, len(known))
         frames = [frame for strip in strips for frame in strip.frames]
+        if len(known := set(map(id, frames))) > (self._sources.maxlen or 0):
+            self._sources = deque(self._sources, maxlen=len(known))
         return self._in_memory(lambda fit: [self._put_together(strips, fit)], frames)[0]
 
     def choose_fit(self, width: int, height: int) -> None:
@@ -159,70 +204,119 @@ class Synthesizer:
         left, right = frames[len(frames) // 2 - 1 :][:2]
         times = [window.timestep for window in windows]
         if self._interpolator.any_timestep:
-            seen = [self._picture(frame) for frame in frames]
+            seen = [self._source(frame) for frame in frames]
             t = times[0] if len(times) == 1 else torch.tensor([float(time) for time in times])
-            return [_as_frame(made, left) for made in self._interpolate(seen, t, fit)]
-        made = []
+            made = self._interpolate(seen, t, fit)
+            return [
+                self._between(tuple(part[n] for part in made), left, right)
+                for n in range(len(times))
+            ]
+        shown = []
         for time in times:
             nearest = dyadic(time, BISECTION_DEPTH)
             if nearest in (0, 1):
-                made.append(right if nearest else left)
+                shown.append(right if nearest else left)
             else:
-                made.append(_as_frame(self._bisect(left, right, nearest, fit).tensor[0], left))
-        return made
+                parts = self._bisect(left, right, nearest, fit).parts
+                shown.append(self._between(tuple(part[0] for part in parts), left, right))
+        return shown
 
-    def _put_together(self, strips: Sequence[Strip], fit: Fit) -> Frame:
-        made: list[Tensor] = []
-        for strip in strips:
-            seen = [
-                self._picture(frame) for frame in without_gaps(strip.frames) if frame is not None
-            ]
-            picture = seen[0].tensor
-            if len(seen) > 1:
-                # Beyond the strip the times go on, so that nothing ends at its edge.
-                height, width = picture.shape[-2:]
-                row = torch.arange(height, dtype=torch.float64)
-                times = (float(strip.origin) + float(strip.step) * row).clamp_(0, 1).float()
-                picture = self._interpolate(
-                    seen, times.view(1, 1, -1, 1).expand(1, 1, height, width), fit
-                )
-            made.append(picture[0, :, strip.first : strip.stop])
-        like = next(frame for frame in strips[0].frames if frame is not None)
-        return _as_frame(torch.cat(made, dim=-2), like)
+    def _between(self, parts: _Parts, left: Frame, right: Frame) -> Frame:
+        """The frame whose parts, (3, H, W) each, lie between two source frames."""
+        before, after = self._source(left), self._source(right)
+        planes: list[Tensor] = []
+        for part, coding, *sides in zip(
+            parts, codings(left), before.planes, after.planes, strict=True
+        ):
+            planes += encode_planes(part, coding, between=(sides[0], sides[1]))
+        return left.with_planes(store(planes, left))
 
     @torch.inference_mode()
-    def _interpolate(self, seen: list[_Picture], t: Fraction | Tensor, fit: Fit) -> Tensor:
-        """New pictures at the times ``t``, (T, C, H, W), not clamped."""
-        options = {**self._options, "tile": fit.tile}
+    def _put_together(self, strips: Sequence[Strip], fit: Fit) -> Frame:
+        like = next(frame for frame in strips[0].frames if frame is not None)
+        made: list[_Parts] = []
+        for strip in strips:
+            seen = [
+                self._source(frame) for frame in without_gaps(strip.frames) if frame is not None
+            ]
+            parts = _nominal(seen[0])
+            if len(seen) > 1:
+                # Beyond the strip the times go on, so that nothing ends at its edge.
+                row = torch.arange(like.height, dtype=torch.float64)
+                times = (float(strip.origin) + float(strip.step) * row).clamp_(0, 1).float()
+                t = times.view(1, 1, -1, 1).expand(1, 1, -1, like.width)
+                left, right = seen[len(seen) // 2 - 1 :][:2]
+                parts = tuple(
+                    new[0] + common_excess(before, after)
+                    for new, before, after in zip(
+                        self._interpolate(seen, t, fit),
+                        _nominal(left),
+                        _nominal(right),
+                        strict=True,
+                    )
+                )
+            made.append(tuple(part[:, strip.first : strip.stop] for part in parts))
+        planes: list[Tensor] = []
+        for coding, *rows in zip(codings(like), *made, strict=True):
+            planes += encode_planes(torch.cat(rows, dim=-2), coding)
+        return like.with_planes(store(planes, like))
+
+    @torch.inference_mode()
+    def _interpolate(
+        self, seen: Sequence[_Source | _Midpoint], t: Fraction | Tensor, fit: Fit
+    ) -> _Parts:
+        """New pictures at the times ``t``, (T, 3, H, W) of each part, in [0, 1].
+
+        Alpha moves as the picture would: the model sees it as a grey picture of its own.
+        """
         names = [picture.name for picture in seen]
-        # (1, n, C, H, W)
-        nominal = torch.stack([picture.tensor for picture in seen], dim=1).clamp_(0, 1)
-        made = self._interpolator.interpolate(nominal[:, :, :3], t, keys=names, **options)
-        if nominal.shape[2] == 4:
-            # Alpha moves as the picture would: the model sees it as a grey picture of its own.
-            alpha = nominal[:, :, 3:].expand(-1, -1, 3, -1, -1)
-            keys = [("alpha", name) for name in names]
-            moved = self._interpolator.interpolate(alpha, t, keys=keys, **options)
-            made = torch.cat([made, moved.mean(dim=1, keepdim=True)], dim=1)
-        del nominal
-        middle = len(seen) // 2
-        return _with_common_excess(made, seen[middle - 1].tensor, seen[middle].tensor)
+        like = self._sources[-1].frame
+        # Where the model turns the frames or cuts them into tiles, it pads the outcome itself.
+        rowwise = isinstance(t, Tensor) and t.dim() > 1
+        padded = fit.tile is None and not self._options["tta"] and not rowwise
+        made = []
+        for part in range(len(codings(like))):
+            frames = self._window(seen, part, like)
+            new = self._interpolator.interpolate(
+                frames if padded else frames[..., : like.height, : like.width],
+                t,
+                keys=names if part == 0 else [("alpha", name) for name in names],
+                tile=fit.tile,
+                **self._options,
+            )
+            made.append(new[..., : like.height, : like.width])
+        return tuple(made)
 
-    def _picture(self, frame: Frame) -> _Picture:
-        key = id(frame)
-        if key not in self._sources:
-            rgb = to_rgb(frame, device=self._interpolator.device)
-            if frame.layout.alpha:
-                alpha = to_alpha(frame, device=self._interpolator.device)
-                assert alpha is not None
-                rgb = torch.cat([rgb, alpha])
-            self._sources[key] = (frame, _Picture(rgb[None]))
-            while len(self._sources) > self._kept:
-                self._sources.popitem(last=False)
-        self._sources.move_to_end(key)
-        return self._sources[key][1]
+    def _window(self, seen: Sequence[_Source | _Midpoint], part: int, like: Frame) -> Tensor:
+        """What the model sees, (1, n, 3, H or more, W or more)."""
+        if not self._shelves:
+            multiple = self._interpolator.multiple(self._options["scale"])
+            height, width = (-(-size // multiple) * multiple for size in (like.height, like.width))
+            slots = self._interpolator.frames_seen + _SPARE_SLOTS
+            self._shelves = [
+                _Shelf(part, (slots, channels, height, width), self._interpolator.device)
+                for part, channels in enumerate((3, 1)[: len(codings(like))])
+            ]
+        sources = [one for one in seen if isinstance(one, _Source)]
+        if len(sources) == len(seen):
+            return self._shelves[part].window(sources)
+        pictures = [
+            self._shelves[part].window([one])[:, 0, :, : like.height, : like.width]
+            if isinstance(one, _Source)
+            else one.parts[part]
+            for one in seen
+        ]
+        return torch.stack(pictures, dim=1)
 
-    def _bisect(self, left: Frame, right: Frame, t: Fraction, fit: Fit) -> _Picture:
+    def _source(self, frame: Frame) -> _Source:
+        for known in self._sources:
+            if known.frame is frame:
+                return known
+        planes = split(frame, load(frame.planes, self._interpolator.device))
+        self._sources.append(_Source(frame, planes))
+        return self._sources[-1]
+
+    def _bisect(self, left: Frame, right: Frame, t: Fraction, fit: Fit) -> _Midpoint:
         if self._pair is None or self._pair[0] is not left or self._pair[1] is not right:
             self._pair = (left, right)
             self._midpoints = {}
@@ -231,17 +325,29 @@ class Synthesizer:
         passed = sorted(time for time in self._midpoints if time <= t)
         for time in passed[:-1]:
             del self._midpoints[time]
+        assert isinstance(picture, _Midpoint), "a source frame is shown itself"
         return picture
 
-    def _midpoint(self, t: Fraction, fit: Fit) -> _Picture:
+    def _midpoint(self, t: Fraction, fit: Fit) -> _Source | _Midpoint:
         assert self._pair is not None
         if t in (0, 1):
-            return self._picture(self._pair[int(t)])
+            return self._source(self._pair[int(t)])
         if t not in self._midpoints:
             step = Fraction(1, t.denominator)
             ends = [self._midpoint(t - step, fit), self._midpoint(t + step, fit)]
-            self._midpoints[t] = _Picture(self._interpolate(ends, Fraction(1, 2), fit))
+            self._midpoints[t] = _Midpoint(self._interpolate(ends, Fraction(1, 2), fit))
         return self._midpoints[t]
+
+
+def _nominal(source: _Source) -> _Parts:
+    """The parts of a source frame as they are, (3, H, W) each, not limited."""
+    frame = source.frame
+    return tuple(
+        decode_planes(
+            planes, coding, torch.empty(3, frame.height, frame.width, device=planes[0].device)
+        )
+        for planes, coding in zip(source.planes, codings(frame), strict=True)
+    )
 
 
 def without_gaps(frames: tuple[Frame | None, ...]) -> tuple[Frame | None, ...]:
@@ -250,25 +356,9 @@ def without_gaps(frames: tuple[Frame | None, ...]) -> tuple[Frame | None, ...]:
     return frames[1:3] if len(frames) == 4 and None in (frames[0], frames[3]) else frames
 
 
-def _as_frame(made: Tensor, like: Frame) -> Frame:
-    """A picture (C, H, W) in the layout of a source frame."""
-    return like.with_planes(from_rgb(made[:3], like, made[3:] if like.layout.alpha else None))
-
-
 def _too_large(interpolator: Interpolator, demand: Demand) -> OutOfMemoryError:
     return OutOfMemoryError(
         f"{interpolator.device} has too little memory for {interpolator.name} at "
         f"{demand.width}×{demand.height}, even in the smallest tiles; try a smaller --scale, "
         "--dtype float16 or another model"
     )
-
-
-def _with_common_excess(made: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """``made`` plus what lies outside [0, 1] at the same place in both frames, (1, C, H, W).
-
-    Limited-range video has whites above white and saturated colours outside of
-    RGB, which models do not know. Where nothing moves they must not flicker
-    between source frames and new ones, so what both frames agree on is kept.
-    """
-    made = made + torch.minimum(left, right).sub_(1).clamp_(min=0)
-    return made.add_(torch.maximum(left, right).clamp_(max=0))

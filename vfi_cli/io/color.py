@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Samples
+from vfi_cli.frame import ColorSpec, Frame, Plane, PlaneLayout, Samples
 from vfi_cli.native.plane_ops import Coding, decode_planes, encode_planes
 from vfi_cli.native.plane_reference import expand, reduce
 
@@ -144,17 +144,19 @@ def split(frame: Frame, planes: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     return (planes[:-1], planes[-1:]) if frame.layout.alpha else (planes,)
 
 
-def load(planes: Iterable[Samples | Tensor], device: torch.device) -> list[Tensor]:
+def load(planes: Iterable[Plane], device: torch.device) -> list[Tensor]:
     """Planes on a device. Only the samples themselves travel; on a CPU nothing does."""
     return [_tensor(plane).to(device) for plane in planes]
 
 
-def store(planes: Iterable[Tensor]) -> tuple[Samples, ...]:
-    """The inverse of :func:`load`."""
+def store(planes: Iterable[Tensor], like: Frame) -> tuple[Plane, ...]:
+    """The inverse of :func:`load`: arrays, or tensors where ``like`` has such."""
+    if isinstance(like.planes[0], Tensor):
+        return tuple(planes)
     return tuple(plane.cpu().numpy() for plane in planes)
 
 
-def _tensor(plane: Samples | Tensor) -> Tensor:
+def _tensor(plane: Plane) -> Tensor:
     if isinstance(plane, Tensor):
         return plane
     # Torch knows no tensors that must not be written to, and would say so.
@@ -178,7 +180,7 @@ def to_alpha(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor | No
     return decode_planes(load(frame.planes[-1:], where), codings(frame)[1], result)
 
 
-def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Samples, ...]:
+def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Plane, ...]:
     """Planes of ``like``'s layout and colour from nominal R'G'B' of shape (3, H, W).
 
     Rounded to the nearest code value and held to what the sample type can store. ``alpha`` of
@@ -187,12 +189,12 @@ def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Sam
     if tuple(rgb.shape) != (3, like.height, like.width):
         raise ValueError(f"rgb of shape {tuple(rgb.shape)} for {like.width}×{like.height}")
     color, *opacity = codings(like)
-    planes = store(encode_planes(rgb, color))
+    planes = store(encode_planes(rgb, color), like)
     if not opacity:
         return planes
     if alpha is None:
         return (*planes, like.planes[-1])
-    return (*planes, *store(encode_planes(alpha.expand(3, -1, -1), opacity[0])))
+    return (*planes, *store(encode_planes(alpha.expand(3, -1, -1), opacity[0]), like))
 
 
 def _rescale(plane: Samples, source: PlaneLayout, target: PlaneLayout, full: bool) -> Samples:
@@ -216,6 +218,7 @@ def convert_layout(frame: Frame, layout: PlaneLayout, color: ColorSpec | None = 
     source = frame.layout
     if source == layout:
         return frame if color is None else replace(frame, color=color)
+    frame = frame.with_planes(frame.host_planes)
     if (source.kind == "rgb") != (layout.kind == "rgb"):
         return _convert_kind(frame, layout, color)
     full = frame.color.full_range

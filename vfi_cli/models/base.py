@@ -290,7 +290,11 @@ class Interpolator:
             picture = self._run_view(frames, timestep, scale, ensemble, keys, tile, view=view)
             total = picture if total is None else total + picture
         assert total is not None
-        return (total if len(views) == 1 else total / len(views)).clamp(0, 1)
+        if len(views) > 1:
+            total = total / len(views)
+        # In its own memory, unless that is the frames': a network may give back what it was given.
+        given = total.untyped_storage().data_ptr() == frames.untyped_storage().data_ptr()
+        return total.clamp(0, 1) if given else total.clamp_(0, 1)
 
     @torch.inference_mode()
     def motion(

@@ -57,6 +57,16 @@ class Coding:
         """Of the planes."""
         return torch.uint8 if self.peak < 256 else torch.uint16
 
+    @property
+    def exceeds(self) -> bool:
+        """Whether code values can stand for what lies outside of [0, 1]."""
+        ends = [(-offset, self.peak - offset) for offset in self.offsets]
+        for row in self.decode:
+            products = [(w * low, w * high) for w, (low, high) in zip(row, ends, strict=True)]
+            if sum(map(min, products)) < -1e-9 or sum(map(max, products)) > 1 + 1e-9:
+                return True
+        return False
+
 
 def decode_planes(
     planes: Sequence[Tensor], coding: Coding, picture: Tensor, *, limit: bool = False
@@ -102,6 +112,8 @@ def encode_planes(
         for n in range(len(coding.offsets))
     ]
     _check(planes, coding, picture)
+    if not coding.exceeds:
+        between = None
     left, right = ([_dense(plane) for plane in side] for side in between or ((), ()))
     if between is not None:
         _check(left, coding, picture)

@@ -35,8 +35,7 @@ def encode_planes(
     """See :func:`vfi_cli.native.plane_ops.encode_planes`."""
     if left:
         before, after = _nominal(left, coding, 3), _nominal(right, coding, 3)
-        picture = picture + torch.minimum(before, after).sub_(1).clamp_(min=0)
-        picture.add_(torch.maximum(before, after).clamp_(max=0))
+        picture = picture + common_excess(before, after)
     for n, (plane, weights, offset) in enumerate(
         zip(planes, coding.encode, coding.offsets, strict=True)
     ):
@@ -44,6 +43,12 @@ def encode_planes(
         if n > 0:
             values = reduce_chroma(values, coding)
         plane.copy_(values.round_().clamp_(0, coding.peak))
+
+
+def common_excess(left: Tensor, right: Tensor) -> Tensor:
+    """What lies outside of [0, 1] in both of two pictures."""
+    above = torch.minimum(left, right).sub_(1).clamp_(min=0)
+    return above.add_(torch.maximum(left, right).clamp_(max=0))
 
 
 def _nominal(planes: Sequence[Tensor], coding: Coding, channels: int) -> Tensor:
