@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vfi_cli.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
 from vfi_cli.tiles import OVERLAP, tiles
+from vfi_cli.transfer import upload
 
 T = TypeVar("T")
 Timestep = float | Fraction | Tensor
@@ -52,6 +53,14 @@ class Motion:
     mask: Tensor
 
 
+class Question(NamedTuple):
+    """What a network asks a :class:`Memo` for, of which frames of the window."""
+
+    path: tuple[Hashable, ...]  # of views, the outermost first
+    what: str
+    frames: tuple[int, ...]  # positions; of a frame that is there twice, the first
+
+
 class Memo:
     """Remembers what a network computed from source frames alone, whatever the time t.
 
@@ -61,9 +70,29 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._stores: dict[Hashable, OrderedDict[Hashable, object]] = {}
+        self._stores: dict[
+            tuple[str, Hashable, tuple[Hashable, ...]],
+            OrderedDict[tuple[Hashable, ...], object],
+        ] = {}
         self._keys: tuple[Hashable, ...] | None = None
         self._view: Hashable = None
+        self._path: tuple[Hashable, ...] = ()
+
+    @property
+    def names(self) -> tuple[int, ...] | None:
+        """For each frame of the window where its key stands first; None without keys."""
+        return None if self._keys is None else tuple(map(self._keys.index, self._keys))
+
+    def held(self) -> dict[Question, object]:
+        """All that is remembered of the frames of this window as they are seen now."""
+        found: dict[Question, object] = {}
+        keys = self._keys or ()
+        for (what, view, path), store in self._stores.items():
+            if view == self._view:
+                for named, value in store.items():
+                    if all(key in keys for key in named):
+                        found[Question(path, what, tuple(map(keys.index, named)))] = value
+        return found
 
     def bind(self, keys: Sequence[Hashable] | None, view: Hashable) -> None:
         """Name the frames of the coming window; ``view`` tells flipped and scaled ones apart."""
@@ -74,7 +103,8 @@ class Memo:
         """The same memory for the same frames seen otherwise, for example at half size."""
         other = Memo()
         other._stores = self._stores
-        other.bind(self._keys, (self._view, name))
+        other.bind(self._keys, self._view)
+        other._path = (*self._path, name)
         return other
 
     def clear(self) -> None:
@@ -85,7 +115,7 @@ class Memo:
     ) -> T:
         if self._keys is None:
             return compute()
-        store = self._stores.setdefault((what, self._view), OrderedDict())
+        store = self._stores.setdefault((what, self._view, self._path), OrderedDict())
         key = tuple(self._keys[position] for position in frames)
         if key in store:
             store.move_to_end(key)
@@ -236,6 +266,14 @@ class Interpolator:
         self.size_multiple = network.size_multiple
         self.safe_dtypes = network.safe_dtypes
         self._memo = Memo()
+        from vfi_cli.models.graphs import graphed
+
+        self._graphs = graphed(self.network, self.device)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should hear of."""
+        return [] if self._graphs is None else self._graphs.warnings
 
     @property
     def parameters(self) -> int:
@@ -361,9 +399,10 @@ class Interpolator:
         return frames.to(self.device, torch.float32), timestep
 
     def _timestep(self, t: Timestep, frames: Tensor) -> Tensor:
+        # Checked where it lies: a GPU would have to finish its work before it answers.
         batch, (height, width) = frames.shape[0], frames.shape[-2:]
         if isinstance(t, Tensor) and t.dim() > 0:
-            timestep = t.to(self.device, torch.float32)
+            timestep = t.to(torch.float32)
             if timestep.dim() == 1:
                 timestep = timestep.view(-1, 1, 1, 1)
             elif timestep.dim() != 4 or timestep.shape[1:] not in {
@@ -375,16 +414,18 @@ class Interpolator:
                     f"({batch}, 1, {height}, {width})"
                 )
         else:
-            timestep = torch.full((batch, 1, 1, 1), float(t), device=self.device)
+            timestep = torch.full((batch, 1, 1, 1), float(t))
         if not bool(((timestep >= 0) & (timestep <= 1)).all()):
             raise UsageError("t must lie between 0 and 1")
         if not self.any_timestep and not bool((timestep == 0.5).all()):
             raise ModelError(f"{self.name} only makes the middle frame, t = 1/2")
         if timestep.shape[2:] != (1, 1) and not self.timestep_map:
-            if not self.any_timestep:
-                return timestep[:, :, :1, :1]
-            raise ModelError(f"{self.name} takes one t for the whole picture, not a map")
-        return timestep
+            if self.any_timestep:
+                raise ModelError(f"{self.name} takes one t for the whole picture, not a map")
+            timestep = timestep[:, :, :1, :1]
+        if timestep.device.type == "cpu":
+            return upload([timestep], self.device)[0]
+        return timestep.to(self.device)
 
     def _check_scale(self, scale: float) -> None:
         if scale not in SCALES:
@@ -460,7 +501,8 @@ class Interpolator:
         self._memo.bind(keys, (geometry, scale, halved))
 
         def compute(frames: Tensor, timestep: Tensor) -> Tensor:
-            return self.network(frames, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
+            work = self._graphs or self.network
+            return work(frames, timestep, scale=scale, ensemble=ensemble, memo=self._memo)
 
         picture = self._fitted(frames, timestep, scale, tile, compute)
         if halved:
@@ -506,6 +548,8 @@ class Interpolator:
             if not is_out_of_memory(error):
                 raise
             self.forget()
+            if self._graphs is not None:
+                self._graphs.forget()
             raise OutOfMemoryError(
                 f"{self.device} has too little memory for {self.name} at this size; "
                 "try --tile 512, a smaller --scale, --dtype float16 or another model"
