@@ -19,7 +19,7 @@ A stream that names no matrix is read as players do: BT.601 below 720 lines, els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ from torch import Tensor
 from vfi_cli.frame import ColorSpec, Frame, Plane, PlaneLayout, Samples
 from vfi_cli.native.plane_ops import Coding, decode_planes, encode_planes
 from vfi_cli.native.plane_reference import expand, reduce
+from vfi_cli.transfer import download, upload
 
 #: (Kr, Kb) by the matrix code points of ITU-T H.273.
 _LUMA_WEIGHTS: dict[int, tuple[float, float]] = {
@@ -144,23 +145,14 @@ def split(frame: Frame, planes: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     return (planes[:-1], planes[-1:]) if frame.layout.alpha else (planes,)
 
 
-def load(planes: Iterable[Plane], device: torch.device) -> list[Tensor]:
+def load(planes: Sequence[Plane], device: torch.device) -> list[Tensor]:
     """Planes on a device. Only the samples themselves travel; on a CPU nothing does."""
-    return [_tensor(plane).to(device) for plane in planes]
+    return [plane.to(device) for plane in upload(planes, device)]
 
 
-def store(planes: Iterable[Tensor], like: Frame) -> tuple[Plane, ...]:
+def store(planes: Sequence[Tensor], like: Frame) -> tuple[Plane, ...]:
     """The inverse of :func:`load`: arrays, or tensors where ``like`` has such."""
-    if isinstance(like.planes[0], Tensor):
-        return tuple(planes)
-    return tuple(plane.cpu().numpy() for plane in planes)
-
-
-def _tensor(plane: Plane) -> Tensor:
-    if isinstance(plane, Tensor):
-        return plane
-    # Torch knows no tensors that must not be written to, and would say so.
-    return torch.from_numpy(plane if plane.flags.writeable else plane.copy())
+    return tuple(planes) if isinstance(like.planes[0], Tensor) else download(planes)
 
 
 def to_rgb(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor:
@@ -250,7 +242,7 @@ def _rechroma(frame: Frame, index: int, layout: PlaneLayout) -> Samples:
     plane = frame.planes[index]
     if (source.log2_chroma_w, source.log2_chroma_h) == (layout.log2_chroma_w, layout.log2_chroma_h):
         return _rescale_chroma(plane, source, layout, full)
-    values = _tensor(plane).float()
+    values = torch.from_numpy(plane.astype(np.float32))
     across, down = _siting(frame.color, source)
     # Only the axes that differ are resampled, through the luma grid where both do.
     for level in reversed(range(layout.log2_chroma_h, source.log2_chroma_h)):
@@ -278,7 +270,7 @@ def _rescale_chroma(
 ) -> Samples:
     if not full or source.bits == target.bits:
         return _rescale(plane, source, target, False)
-    values = _tensor(plane).float()
+    values = torch.from_numpy(plane.astype(np.float32))
     return _rounded(_chroma_depth(values, source, target, full), target)
 
 
