@@ -78,6 +78,13 @@ def test_configuration_is_read_and_overridden(tmp_path: Path) -> None:
         ("[run]\nsteps = 1.5\n", "run.steps must be a whole number"),
         ("[run]\nsteps = true\n", "run.steps must be a whole number"),
         ("[run]\nsteps = 0\n[loss]\nl1 = 1\n", "run.steps must be positive"),
+        ("[optim]\nlr = nan\n", "optim.lr must be a number, not nan"),
+        (SYNTHETIC + "[optim]\nweight_decay = -1\n", "optim.weight_decay must be at least 0"),
+        (SYNTHETIC + "[optim]\nclip = 0\n", "optim.clip must be positive"),
+        (SYNTHETIC + "[run]\nseed = -1\n", "run.seed must be at least 0"),
+        (SYNTHETIC + "shifted = 2.0\n", r"phases\[0\].shifted must lie between 0 and 1"),
+        (SYNTHETIC + "largest = 0.0\n", r"phases\[0\].largest must be positive"),
+        (SYNTHETIC + "loss = {l1 = -1}\n", r"loss.l1 of phases\[0\] must not be negative"),
         ("[model]\nwidths = 5\n", "model.widths must be a list"),
         ('[model]\nwidths = ["a"]\n', r"model.widths\[0\] must be a whole number"),
         (
@@ -89,7 +96,7 @@ def test_configuration_is_read_and_overridden(tmp_path: Path) -> None:
             "[loss]\nl1 = 1\n[[phases]]\nsynthetic = 1.0\n",
             "data.textures and data.clips are empty",
         ),
-        (SYNTHETIC.replace("64", "-64"), r"phases\[0\].crop must be positive"),
+        (SYNTHETIC.replace("64", "-64"), r"phases\[0\].crop must be at least 32 pixels"),
         (SYNTHETIC.replace("= 1.0", "= 2.0"), r"phases\[0\].synthetic must lie"),
         (
             SYNTHETIC.replace("laplacian = 1", ""),
@@ -203,6 +210,11 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path, poo
     with pytest.raises(DivergedError, match="last good checkpoint"):
         trainer.run()
     assert (tmp_path / "run/last.pt").read_bytes() == good
+    fresh = Trainer(tiny(tmp_path / "fresh"), pool=pool)
+    with torch.no_grad():
+        next(fresh.network.parameters()).fill_(math.nan)
+    with pytest.raises(DivergedError, match="step 3: no finite gradient for 3 steps; nothing was"):
+        fresh.run()
 
 
 def test_a_run_that_falls_apart_is_stopped_before_it_is_saved(tmp_path: Path, pool: Pool) -> None:
@@ -363,6 +375,8 @@ def test_exported_weights_load_and_give_the_same_picture(tmp_path: Path, pool: P
     torch.testing.assert_close(model.interpolate(frames, 0.25), expected, atol=2e-3, rtol=0)
     with pytest.raises(InputError, match="there is no checkpoint"):
         export(tmp_path / "nothing.pt", tmp_path / "x.safetensors")
+    with pytest.raises(OutputError, match=r"out: cannot be written \(.*directory"):
+        export(tmp_path / "run/last.pt", tmp_path / "out")
 
 
 def test_the_program_trains_resumes_and_reports(
@@ -401,7 +415,7 @@ from tests.test_training import tiny
 from vfi_cli.training.data import Pool
 from vfi_cli.training.loop import Trainer
 torch.set_num_threads(1)
-trainer = Trainer(tiny(Path(sys.argv[1])), clips=None, pool=Pool(Path(sys.argv[2])))
+trainer = Trainer(tiny(Path(sys.argv[1]), bfloat16=False), pool=Pool(Path(sys.argv[2])))
 trainer.run(steps=5)
 state = [p.detach().clone() for p in trainer.network.parameters()]
 torch.save(state, Path(sys.argv[1]) / f"{trainer.rank}.pt")
@@ -409,8 +423,11 @@ torch.save(state, Path(sys.argv[1]) / f"{trainer.rank}.pt")
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_run_stay_equal(tmp_path: Path, pool: Pool) -> None:
-    """Over a phase's end, where the number of blocks that have gradients changes."""
+def test_processes_that_share_a_run_are_one_with_their_batches_together(
+    tmp_path: Path, pool: Pool
+) -> None:
+    """Over a phase's end, where the number of blocks that have gradients changes. One process
+    that accumulates two batches a step sees the same samples."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -428,7 +445,20 @@ def test_processes_that_share_a_run_stay_equal(tmp_path: Path, pool: Pool) -> No
     assert [process.wait(timeout=120) for process in started] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    alone = Trainer(tiny(tmp_path / "alone"), clips=None, pool=pool)
+    alone = Trainer(tiny(tmp_path / "alone", bfloat16=False, accumulate=2), pool=pool)
+    begin = [p.detach().clone() for p in alone.network.parameters()]
     alone.run(steps=5)
-    assert not torch.equal(first[0], next(alone.network.parameters()))
-    assert (tmp_path / "run/last.pt").is_file()
+    # Gradients are added up in another order, which Adam makes much of where they are nearly zero.
+    trained = [p.detach() for p in alone.network.parameters()]
+    moved = sum(float((a - b).abs().sum()) for a, b in zip(trained, begin, strict=True))
+    apart = sum(float((a - b).abs().sum()) for a, b in zip(trained, first, strict=True))
+    assert apart < 0.01 * moved
+    shared, single = (
+        [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path, tmp_path / "alone")
+    )
+    assert [line["step"] for line in shared] == [line["step"] for line in single] == [2, 4]
+    for one, other in zip(shared, single, strict=True):  # Adam alone would forgive a wrong scale
+        assert one["gradient"] == pytest.approx(other["gradient"], rel=1e-3)
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["watch"]["mean"] == pytest.approx(alone.watch.mean, rel=1e-3)

@@ -456,6 +456,10 @@ def test_a_teacher_is_for_those_who_learn_from_it(tmp_path: Path) -> None:
     build(taught("ifrnet"))
     with pytest.raises(UsageError, match=r"model\.teacher is nothing that rrin has"):
         build(taught("rrin"))
+    config = taught("ifrnet")
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, teacher="x.pth"))
+    with pytest.raises(ModelError, match=r"model\.teacher: .*x\.pth"):
+        Trainer(config)
 
 
 def test_all_families_are_named() -> None:

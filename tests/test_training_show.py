@@ -266,7 +266,9 @@ def test_the_command_trains_resumes_plots_and_exports(
     said = capsys.readouterr().err
     assert "vfi-lite" in said
     assert "parameters" in said
+    assert "validation.clips names no folder" in said
     assert "step 2  100.0 %" in said
+    assert said.splitlines()[-1].startswith(f"finished: {tmp_path / 'run'}")
     assert vfi(str(config)) == 2
     assert "--resume goes on with it" in capsys.readouterr().err
     assert vfi(str(config), "--resume", "--set", "run.steps=3", "--device", "cpu", "-q") == 0

@@ -136,6 +136,7 @@ def run(
         except KeyboardInterrupt:  # the second, which does not wait for the step
             raise KeyboardInterrupt(kept(trainer)) from None
         if stop.signal is None or trainer.finished:
+            show.line(f"finished: {trainer.out}; --export FILE writes its weights")
             return 0
         if stop.signal == signal.SIGINT:
             raise KeyboardInterrupt(kept(trainer))

@@ -54,7 +54,7 @@ def cache_clips(
     sources = list(_clips(folders))
     if not sources:
         names = ", ".join(map(str, folders))
-        raise InputError(f"{names}: no videos and no folders of frames to train on")
+        raise InputError(f"{names}: no videos and no folders of frames")
     files, broken = [], []
     for source in sources:
         try:
@@ -63,7 +63,7 @@ def cache_clips(
             broken.append(str(error))
     if broken:
         more = f" (and {len(broken) - 1} more: {'; '.join(broken[1:])})" if broken[1:] else ""
-        raise InputError(f"{broken[0]}{more}; remove it from the training data")
+        raise InputError(f"{broken[0]}{more}; repair or remove it")
     return files
 
 
@@ -318,7 +318,7 @@ class Textures:
             try:
                 picture = Image.open(file).convert("RGB")
             except OSError as error:
-                raise InputError(f"{file}: is not a picture to train on ({error})") from None
+                raise InputError(f"{file}: is not a picture ({error}) (data.textures)") from None
             shortest = min(picture.size)
             # Never enlarged, unless a square would not fit.
             sizes = {max(side, min(shortest, wanted)) for wanted in (560, 1100)}

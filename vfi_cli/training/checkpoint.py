@@ -64,8 +64,12 @@ def read(path: Path) -> dict[str, Any]:
 def check_same(path: Path, before: str, now: str) -> None:
     """Raises UsageError that names the keys in which two configurations differ."""
     if before != now:
-        keys = ", ".join(changed(json.loads(before), json.loads(now)))
-        raise UsageError(f"{path}: belongs to another configuration ({keys} differs)")
+        keys = changed(json.loads(before), json.loads(now))
+        differ = "differs" if len(keys) == 1 else "differ"
+        raise UsageError(
+            f"{path}: belongs to another configuration ({', '.join(keys)} {differ}); "
+            "--set run.out=… begins anew"
+        )
 
 
 def changed(before: Any, now: Any, name: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 import types
 import typing
@@ -314,7 +315,8 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
         hint = typing.get_args(hint)[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+    wrong = not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
+    if wrong or (hint is float and not math.isfinite(value)):
         raise UsageError(f"{where}: {key} must be {_NAMES[hint]}, not {value!r}")
     return value
 
@@ -322,22 +324,44 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
+#: Pixels of a crop of which all losses can be computed.
+_SMALLEST = 32
+#: Numbers that must not be less than this.
+_LEAST = {
+    "optim": {"final_lr": 0, "warmup": 0, "weight_decay": 0, "ema": 0},
+    "validation": {"sheet_minutes": 0},
+    "run": {"minutes": 0, "seed": 0, "threads": 0, "save_minutes": 0, "bad_steps": 1},
+}
+
+
 def _check(config: Config, where: str) -> None:
     """What can be told without the network; the rest is :mod:`vfi_cli.training.families`'s."""
+    for table, least in _LEAST.items():
+        for key, value in least.items():
+            if getattr(getattr(config, table), key) < value:
+                raise UsageError(f"{where}: {table}.{key} must be at least {value}")
     weights = {item.name for item in dataclasses.fields(LossConfig) if item.type == "float"}
     silent = [phase.silent for phase in config.phases]
     for number, phase in enumerate(config.phases):
         name = f"phases[{number}]"
-        if not 0 <= phase.synthetic <= 1:
-            raise UsageError(f"{where}: {name}.synthetic must lie between 0 and 1")
-        if phase.crop <= 0 or phase.crop_width < 0:
-            raise UsageError(f"{where}: {name}.crop must be positive, crop_width positive or 0")
+        for key in ("synthetic", "shifted"):
+            if not 0 <= getattr(phase, key) <= 1:
+                raise UsageError(f"{where}: {name}.{key} must lie between 0 and 1")
+        if phase.largest <= 0:
+            raise UsageError(f"{where}: {name}.largest must be positive, in pixels")
+        if phase.crop < _SMALLEST or 0 != phase.crop_width < _SMALLEST:
+            raise UsageError(
+                f"{where}: {name}.crop must be at least {_SMALLEST} pixels, and so crop_width or 0"
+            )
         if phase.batch < 1:
             raise UsageError(f"{where}: {name}.batch must be at least 1")
         for key in phase.loss:
             if key not in weights:
                 there = ", ".join(sorted(weights))
                 raise UsageError(f"{where}: unknown key {name}.loss.{key}; there are {there}")
+        for key in weights:
+            if getattr(config.losses(phase), key) < 0:
+                raise UsageError(f"{where}: loss.{key} of {name} must not be negative")
         if not any(getattr(config.losses(phase), key) for key in weights - {"flow_cap"}):
             raise UsageError(f"{where}: the losses of {name} all have the weight 0 (table [loss])")
         if config.losses(phase).perceptual and not config.loss.vgg:
@@ -350,6 +374,8 @@ def _check(config: Config, where: str) -> None:
     ends = [phase.until for phase in config.phases]
     if not ends or ends != sorted(ends) or ends[-1] != 1.0:
         raise UsageError(f"{where}: phases must end at rising shares, the last until = 1.0")
+    if config.optim.clip <= 0 or config.optim.ema >= 1:
+        raise UsageError(f"{where}: optim.clip must be positive, optim.ema less than 1")
     if config.optim.lr <= 0 or config.run.steps < 1 or config.optim.accumulate < 1:
         raise UsageError(f"{where}: optim.lr, optim.accumulate and run.steps must be positive")
     if config.run.log_every < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from vfi_cli.errors import ModelError, OutputError
@@ -32,8 +33,9 @@ def export(source: Path, target: Path) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file(half, target)
         target.chmod(0o644)
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror})") from None
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{target}: cannot be written ({reason})") from None
     return (
         f'file = "{target.name}"\nsize = {target.stat().st_size}\n'
         f'sha256 = "{sha256_of(target)}"\narchitecture = "{found.name}"\n'

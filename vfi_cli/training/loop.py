@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vfi_cli.errors import ModelError
 from vfi_cli.models import load_model
 from vfi_cli.training import checkpoint
 from vfi_cli.training.checkpoint import DivergedError, Watch
@@ -99,9 +100,11 @@ class Trainer:
         self.teacher: FlowTeacher | None = None
         if model.teacher:
             path = config.path(model.teacher)
-            self.teacher = FlowTeacher(
-                load_model(path if path.is_file() else model.teacher, device=str(self.device))
-            )
+            try:
+                teacher = load_model(path if path.is_file() else model.teacher, device=device)
+            except ModelError as error:
+                raise ModelError(f"model.teacher: {error}") from None
+            self.teacher = FlowTeacher(teacher)
         self.family.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = self.family.network
         # A family shows with the network that it holds: the averaged one is in a copy of it.
@@ -326,7 +329,10 @@ class Trainer:
 
     def _check(self, shown: dict[str, float] | None) -> None:
         self.bad = 0 if shown is not None else self.bad + 1
-        kept = f"the last good checkpoint is kept in {self.out} (lower optim.lr)"
+        kept = "nothing was saved yet"
+        if self.saved is not None:
+            kept = f"the last good checkpoint, of step {self.saved}, is kept in {self.out}"
+        kept += " (lower optim.lr)"
         if self.bad >= self.config.run.bad_steps:
             raise DivergedError(
                 f"step {self.step}: no finite gradient for {counted(self.bad, 'step')}; {kept}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from vfi_cli.errors import UsageError
+from vfi_cli.errors import InputError, UsageError
 from vfi_cli.models.base import pick_device
 from vfi_cli.training.cache import cache_clips
 from vfi_cli.training.checkpoint import LAST
@@ -65,7 +65,7 @@ def start(
 def _finished(trainer: Trainer) -> str:
     """How to go on with a run that has nothing left to do."""
     run = trainer.config.run
-    longer = f"run.minutes={2 * run.minutes:g}" if run.minutes else f"run.steps={2 * run.steps}"
+    longer = f"run.minutes={2 * run.minutes:g}" if run.minutes else f"run.steps={2 * trainer.step}"
     return (
         f"{trainer.out}: the run is finished, after {counted(trainer.step, 'step')}; "
         f"--resume --set {longer} makes it longer, --export FILE writes its weights"
@@ -87,10 +87,13 @@ def open_validation(
     """The held-out footage that a configuration names; None where it names none."""
     shows = config.validation
     if not shows.clips:
+        report("validation.clips names no folder: there will be no PSNR and no sheets")
         return None
     folders = [config.path(name) for name in shows.clips]
-    files = cache_clips(
-        folders, config.path(config.data.cache), most=config.data.frames_per_clip, report=report
-    )
+    cache = config.path(config.data.cache)
+    try:
+        files = cache_clips(folders, cache, most=config.data.frames_per_clip, report=report)
+    except InputError as error:
+        raise InputError(f"validation.clips: {error}") from None
     clips = [(file.stem.rpartition("-")[0], ArrayClip(file)) for file in files]
     return Validation(clips, shows.windows, seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.training.cache import Report, cache_clips, cache_scenes
 from vfi_cli.training.clips import Clips, Mixture, Windows
@@ -24,7 +26,12 @@ def open_sources(
     rendered = any(phase.synthetic > 0 for phase in config.phases)
     folders = [config.path(name) for name in data.clips]
     parts: list[tuple[Windows, float]] = []
-    files = cache_clips(folders, cache, most=data.frames_per_clip, report=report) if folders else []
+    files: list[Path] = []
+    if folders:
+        try:
+            files = cache_clips(folders, cache, most=data.frames_per_clip, report=report)
+        except InputError as error:
+            raise InputError(f"data.clips: {error}") from None
     if files and real:
         try:
             clips = Clips(files, height, width, gaps=data.gaps, four=data.four, middle=middle)
