@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vfi_cli import memory
 from vfi_cli.native import motion_ops, ops
 from vfi_cli.native.motion_reference import grid_to_tiles
 
@@ -229,6 +230,7 @@ def main() -> None:
         global clock
         clock, options.threads = time.process_time, 1
     torch.set_num_threads(options.threads)
+    memory.keep_freed()  # as the command line does
     torch.manual_seed(0)
     info = ops.build_info()
     lines = [

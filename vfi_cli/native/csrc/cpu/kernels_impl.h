@@ -118,6 +118,66 @@ inline void fill_tile(const Sampler& s, const Axes<A>& axes, int64_t batch, int6
 // has no weight but is read.
 inline int64_t step(int64_t size, int64_t stride) { return size > 1 ? stride : 0; }
 
+// What a warp reads next is where the flow points, which no processor foresees: in motion most of
+// the time went by waiting for lines of the picture. So each row asks for another that lies ahead,
+// in order. The rows between are on their way when the flow points there, and small motion
+// upwards finds what is still in the cache.
+constexpr int64_t kRowsAhead = 16;
+
+// Asks for the pixels [x, x + n) of channels [first, last), kRowsAhead below row y. Inlined by
+// force: GCC takes a function that does nothing else for one without effect, and its calls away.
+template <typename T>
+VFI_ALWAYS_INLINE void prefetch_ahead(const View& image, int64_t height, int64_t batch, int64_t y,
+                                      int64_t x, int64_t n, int64_t first, int64_t last) {
+#if defined(__GNUC__)
+  if (y + kRowsAhead >= height) return;
+  const T* from = at<T>(image, batch, y + kRowsAhead, x);
+  const bool interleaved = image.channel_stride == 1;
+  const int64_t values = interleaved ? n * image.x_stride : n;
+  const int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t c = interleaved ? last - 1 : first; c < last; ++c) {
+    const T* row = interleaved ? from : from + c * image.channel_stride;
+    for (int64_t i = 0; i < values; i += line) __builtin_prefetch(row + i, 0, 2);
+  }
+#endif
+}
+
+// Values that lie side by side, two for each of ``kPairs`` pixels: one load brings both.
+constexpr int kPairs = 8;
+
+struct Pairs {
+  Vector<float, kPairs> left, right;
+};
+
+template <typename T>
+constexpr bool in_pairs = false;
+template <>
+constexpr bool in_pairs<float> = kLittleEndian;
+template <>
+constexpr bool in_pairs<BFloat16> = kLittleEndian;
+
+template <typename Bits, typename T>
+inline Vector<Bits, kPairs> pair_bits(const T* plane, const int64_t* base) {
+  Bits bits[kPairs];
+  for (int i = 0; i < kPairs; ++i) std::memcpy(bits + i, plane + base[i], sizeof(Bits));
+  return Vector<Bits, kPairs>{bits[0], bits[1], bits[2], bits[3],
+                              bits[4], bits[5], bits[6], bits[7]};
+}
+
+inline Pairs load_pairs(const float* plane, const int64_t* base) {
+  using Lanes = Vector<float, kPairs>;
+  using Words = Vector<uint32_t, kPairs>;
+  const auto bits = pair_bits<uint64_t>(plane, base);
+  return {(Lanes)__builtin_convertvector(bits, Words),
+          (Lanes)__builtin_convertvector(bits >> 32, Words)};
+}
+
+inline Pairs load_pairs(const BFloat16* plane, const int64_t* base) {
+  using Lanes = Vector<float, kPairs>;
+  const auto bits = pair_bits<uint32_t>(plane, base);
+  return {(Lanes)(bits << 16), (Lanes)(bits & 0xffff0000u)};
+}
+
 // ---------------------------------------------------------------------------- gather
 
 // ``count`` channels of one pixel.
@@ -160,9 +220,34 @@ inline int64_t whole_blocks(int64_t channels) {
   return channels - rest + (rest > 8 ? 16 : rest > 4 ? 8 : rest > 0 ? 4 : 0);
 }
 
+// One channel of the pixels [0, n), whose neighbours lie side by side.
+template <typename T, typename A>
+inline void mix_row(int64_t n, const T* plane, const int64_t* base, int64_t dx, int64_t dy,
+                    const A* w00, const A* w01, const A* w10, const A* w11, T* out) {
+  int64_t i = 0;
+  if constexpr (in_pairs<T>) {
+    using Lanes = Vector<float, kPairs>;
+    for (; dx == 1 && i + kPairs <= n; i += kPairs) {
+      const Pairs top = load_pairs(plane, base + i), bottom = load_pairs(plane + dy, base + i);
+      const Lanes sum = top.left * load_lanes<Lanes>(w00 + i) +
+                        top.right * load_lanes<Lanes>(w01 + i) +
+                        bottom.left * load_lanes<Lanes>(w10 + i) +
+                        bottom.right * load_lanes<Lanes>(w11 + i);
+      store_lanes<Lanes>(out + i, sum);
+    }
+  }
+  for (; i < n; ++i) {
+    const T* top = plane + base[i];
+    const T* bottom = top + dy;
+    store(out + i, load(top[0]) * w00[i] + load(top[dx]) * w01[i] + load(bottom[0]) * w10[i] +
+                       load(bottom[dx]) * w11[i]);
+  }
+}
+
+// The channels [first, last), which are all of them where they lie side by side.
 template <typename T>
-void gather_as(const Sampler& s, const View& image, int64_t extent, const View& out,
-               int64_t begin, int64_t end) {
+void gather_channels(const Sampler& s, const View& image, int64_t extent, const View& out,
+                     int64_t begin, int64_t end, int64_t first, int64_t last) {
   using A = typename Compute<T>::type;
   const Axes<A> axes(s);
   const int64_t dx = step(s.width, image.x_stride), dy = step(s.height, image.y_stride);
@@ -177,6 +262,7 @@ void gather_as(const Sampler& s, const View& image, int64_t extent, const View& 
     T* out_row = const_cast<T*>(at<T>(out, batch, y, 0));
     for (int64_t x = 0; x < s.width; x += kTile) {
       const int64_t n = s.width - x < kTile ? s.width - x : kTile;
+      prefetch_ahead<T>(image, s.height, batch, y, x, n, first, last);
       fill_tile(s, axes, batch, y, x, n, tile);
       for (int64_t i = 0; i < n; ++i) {
         base[i] = tile.y[i] * image.y_stride + tile.x[i] * image.x_stride;
@@ -185,36 +271,42 @@ void gather_as(const Sampler& s, const View& image, int64_t extent, const View& 
         w10[i] = tile.y1[i] * tile.x0[i];
         w11[i] = tile.y1[i] * tile.x1[i];
       }
-      if (interleaved) {
-        // The row's last pixel must not write beyond itself, and the picture's last pixels have
-        // nothing to be read behind them.
-        int64_t whole = x + n < s.width ? n : n - 1;
-        for (int64_t i = 0; i < whole; ++i) {
-          if (base[i] > last_base) whole = i;
-        }
-        T* to = out_row + x * s.channels;
-        mix_channels(s.channels, whole, image_start, base, dx, dy, w00, w01, w10, w11, to);
-        for (int64_t i = whole; i < n; ++i) {
-          const T* top = image_start + base[i];
-          for (int64_t c = 0; c < s.channels; ++c) {
-            store(to + i * s.channels + c,
-                  load(top[c]) * w00[i] + load(top[c + dx]) * w01[i] +
-                      load(top[c + dy]) * w10[i] + load(top[c + dy + dx]) * w11[i]);
-          }
+      if (!interleaved) {
+        for (int64_t c = first; c < last; ++c) {
+          mix_row(n, image_start + c * image.channel_stride, base, dx, dy, w00, w01, w10, w11,
+                  out_row + c * out.channel_stride + x);
         }
         continue;
       }
-      for (int64_t c = 0; c < s.channels; ++c) {
-        const T* plane = image_start + c * image.channel_stride;
-        T* to = out_row + c * out.channel_stride + x;
-        for (int64_t i = 0; i < n; ++i) {
-          const T* top = plane + base[i];
-          const T* bottom = top + dy;
-          store(to + i, load(top[0]) * w00[i] + load(top[dx]) * w01[i] +
-                            load(bottom[0]) * w10[i] + load(bottom[dx]) * w11[i]);
+      // The row's last pixel must not write beyond itself, and the picture's last pixels have
+      // nothing to be read behind them.
+      int64_t whole = x + n < s.width ? n : n - 1;
+      for (int64_t i = 0; i < whole; ++i) {
+        if (base[i] > last_base) whole = i;
+      }
+      T* to = out_row + x * s.channels;
+      mix_channels(s.channels, whole, image_start, base, dx, dy, w00, w01, w10, w11, to);
+      for (int64_t i = whole; i < n; ++i) {
+        const T* top = image_start + base[i];
+        for (int64_t c = 0; c < s.channels; ++c) {
+          store(to + i * s.channels + c,
+                load(top[c]) * w00[i] + load(top[c + dx]) * w01[i] +
+                    load(top[c + dy]) * w10[i] + load(top[c + dy + dx]) * w11[i]);
         }
       }
     }
+  }
+}
+
+template <typename T>
+void gather_as(const Sampler& s, const View& image, int64_t extent, const View& out,
+               int64_t begin, int64_t end) {
+  // Planes are taken few at a time: the rows of all that motion reaches would not stay in the
+  // cache.
+  const int64_t group = image.channel_stride == 1 ? s.channels : 6;
+  for (int64_t first = 0; first < s.channels; first += group) {
+    const int64_t last = first + group < s.channels ? first + group : s.channels;
+    gather_channels<T>(s, image, extent, out, begin, end, first, last);
   }
 }
 
@@ -274,7 +366,25 @@ template <typename T, typename A>
 inline void add_slopes(const T* image, int64_t dx, int64_t dy, int64_t n, const int64_t* base,
                        const A* value, const Tile<A>& tile, const Slopes<A>& slopes,
                        A* VFI_RESTRICT gx, A* VFI_RESTRICT gy) {
-  for (int64_t i = 0; i < n; ++i) {
+  int64_t i = 0;
+  if constexpr (in_pairs<T>) {
+    using Lanes = Vector<float, kPairs>;
+    for (; dx == 1 && i + kPairs <= n; i += kPairs) {
+      const Pairs top = load_pairs(image, base + i), bottom = load_pairs(image + dy, base + i);
+      const auto lanes = [i](const A* values) { return load_lanes<Lanes>(values + i); };
+      const Lanes along_x = lanes(tile.y0) * (lanes(slopes.x0) * top.left +
+                                              lanes(slopes.x1) * top.right) +
+                            lanes(tile.y1) * (lanes(slopes.x0) * bottom.left +
+                                              lanes(slopes.x1) * bottom.right);
+      const Lanes along_y = lanes(slopes.y0) * (lanes(tile.x0) * top.left +
+                                                lanes(tile.x1) * top.right) +
+                            lanes(slopes.y1) * (lanes(tile.x0) * bottom.left +
+                                                lanes(tile.x1) * bottom.right);
+      store_lanes<Lanes>(gx + i, lanes(gx) + lanes(value) * along_x);
+      store_lanes<Lanes>(gy + i, lanes(gy) + lanes(value) * along_y);
+    }
+  }
+  for (; i < n; ++i) {
     const T* top = image + base[i];
     const T* bottom = top + dy;
     const A v00 = load(top[0]), v01 = load(top[dx]);
@@ -299,6 +409,7 @@ void flow_slope_as(const Sampler& s, DType dtype, const View& image, const View&
     const int64_t batch = row / s.height, y = row % s.height;
     for (int64_t x = 0; x < s.width; x += kTile) {
       const int64_t n = s.width - x < kTile ? s.width - x : kTile;
+      prefetch_ahead<T>(image, s.height, batch, y, x, n, 0, s.channels);
       if (s.gaussian) {
         fill_tile<true, true, A>(s, axes, batch, y, x, n, tile, &slopes);
       } else {

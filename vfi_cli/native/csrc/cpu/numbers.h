@@ -84,6 +84,12 @@ inline void store(Half* to, float x) {
 template <typename T, int count>
 using Vector __attribute__((vector_size(count * sizeof(T)))) = T;
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+constexpr bool kLittleEndian = true;
+#else
+constexpr bool kLittleEndian = false;
+#endif
+
 template <typename To, typename From>
 inline To load_vector(const From* from) {
   To to;
@@ -128,13 +134,17 @@ inline void store_lanes(double* to, const Lanes& lanes) {
   std::memcpy(to, &lanes, sizeof lanes);
 }
 template <typename Lanes>
-inline void store_lanes(BFloat16* to, const Lanes& lanes) {
+inline Vector<uint16_t, lanes_of<Lanes>> to_bfloat16(const Lanes& lanes) {
   constexpr int n = lanes_of<Lanes>;
   const auto bits = (Vector<uint32_t, n>)lanes;
   const auto rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const Vector<uint32_t, n> nan = Vector<uint32_t, n>{} + 0x7fc0u;
-  const auto picked = (bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded;
-  const auto narrow = __builtin_convertvector(picked, Vector<uint16_t, n>);
+  return __builtin_convertvector(lanes == lanes ? rounded : nan, Vector<uint16_t, n>);
+}
+
+template <typename Lanes>
+inline void store_lanes(BFloat16* to, const Lanes& lanes) {
+  const auto narrow = to_bfloat16(lanes);
   std::memcpy(to, &narrow, sizeof narrow);
 }
 template <typename Lanes>

@@ -40,21 +40,74 @@ inline void activate_channels(int64_t n, const T* in, const T* before, const T* 
   }
 }
 
+// Whole periods of ``slopes`` out of ``n`` values, 16 at a time; returns how many values that was.
+template <bool with_before, bool with_after, typename T>
+inline int64_t activate_periods(int64_t n, int64_t period, const T* in, const T* before,
+                                const T* after, const float* slopes, T* out) {
+  using Lanes = Vector<float, 16>;
+  int64_t i = 0;
+  while (i < n && i + period <= n) {
+    for (int64_t c = 0; c < period; c += 16, i += 16) {
+      Lanes x = load_lanes<Lanes>(in + i);
+      if (with_before) x += load_lanes<Lanes>(before + i);
+      x = x > 0.0f ? x : x * load_lanes<Lanes>(slopes + c);
+      if (with_after) x += load_lanes<Lanes>(after + i);
+      store_lanes<Lanes>(out + i, x);
+    }
+  }
+  return i;
+}
+
 template <typename T>
 void activate_as(const Activation& p, int64_t begin, int64_t end) {
-  const int64_t first = begin * p.channels;
+  const int64_t first = begin * p.channels, n = (end - begin) * p.channels;
   const T* in = static_cast<const T*>(p.in) + first;
   const T* before = p.before ? static_cast<const T*>(p.before) + first : nullptr;
   const T* after = p.after ? static_cast<const T*>(p.after) + first : nullptr;
   T* out = static_cast<T*>(p.out) + first;
-  for (int64_t i = begin; i < end; ++i) {
-    activate_channels(p.channels, in, before, after, p.slopes, out);
-    in += p.channels;
-    out += p.channels;
-    if (before) before += p.channels;
-    if (after) after += p.channels;
+  // The slopes of as many pixels as make whole vectors, so that no vector is cut at a pixel's end.
+  float repeated[4096];
+  int64_t period = p.channels;
+  while (period % 16 != 0) period *= 2;
+  const bool repeats = period != p.channels;
+  int64_t i = 0;
+  if (period <= 4096 || !repeats) {
+    if (repeats) {
+      for (int64_t c = 0; c < period; ++c) repeated[c] = p.slopes[c % p.channels];
+    }
+    const float* slopes = repeats ? repeated : p.slopes;
+    if (before && after) {
+      i = activate_periods<true, true>(n, period, in, before, after, slopes, out);
+    } else if (before) {
+      i = activate_periods<true, false>(n, period, in, before, after, slopes, out);
+    } else if (after) {
+      i = activate_periods<false, true>(n, period, in, before, after, slopes, out);
+    } else {
+      i = activate_periods<false, false>(n, period, in, before, after, slopes, out);
+    }
+  }
+  for (; i < n; i += p.channels) {
+    activate_channels(p.channels, in + i, before ? before + i : nullptr,
+                      after ? after + i : nullptr, p.slopes, out + i);
   }
 }
+
+// Goes along a row of points that are kept in tiles, ``count`` values each.
+template <typename T>
+struct TileWalk {
+  const T* here;
+  int64_t point, side, count, next_tile;  // ``next_tile``: from one's last point to the next
+
+  TileWalk(const T* tiles, int64_t column, int64_t side, int64_t count, int64_t stride)
+      : here(tiles + column / side * stride + column % side * count), point(column % side),
+        side(side), count(count), next_tile(stride - (side - 1) * count) {}
+
+  void step() {
+    const bool crosses = ++point == side;
+    here += crosses ? next_tile : count;
+    point = crosses ? 0 : point;
+  }
+};
 
 template <typename T>
 void untile_as(const Untile& p, int64_t begin, int64_t end) {
@@ -64,11 +117,10 @@ void untile_as(const Untile& p, int64_t begin, int64_t end) {
     const int64_t within_y = (y + half) % p.side * p.side;
     const T* tiles = at<T>(p.tiles, batch, (y + half) / p.side, 0);
     T* out = const_cast<T*>(at<T>(p.out, batch, y, 0));
-    for (int64_t x = 0; x < p.width; ++x) {
-      const int64_t point = within_y + (x + half) % p.side;
-      const T* from = tiles + (x + half) / p.side * p.tiles.x_stride + point * p.channels;
+    TileWalk<T> walk(tiles + within_y * p.channels, half, p.side, p.channels, p.tiles.x_stride);
+    for (int64_t x = 0; x < p.width; ++x, walk.step()) {
       T* to = out + x * p.out.x_stride;
-      activate_channels(p.channels, from, static_cast<const T*>(nullptr),
+      activate_channels(p.channels, walk.here, static_cast<const T*>(nullptr),
                         static_cast<const T*>(nullptr), p.slopes, to);
       if (p.skip_channels > 0) {
         copy_channels(p.skip_channels, at<T>(p.skip, batch, y, x), to + p.channels);
@@ -77,22 +129,36 @@ void untile_as(const Untile& p, int64_t begin, int64_t end) {
   }
 }
 
-// Three rows to four values a pixel, the last of them 0.
+// Three rows to four values a pixel, the last of them 0, 8 pixels at a time; returns how many
+// pixels were done.
+inline int64_t interleave_lanes(int64_t n, const float* r, const float* g, const float* b,
+                                BFloat16* VFI_RESTRICT out) {
+  using Lanes = Vector<float, 8>;
+  using Quads = Vector<uint64_t, 8>;
+  int64_t i = 0;
+  for (; kLittleEndian && i + 8 <= n; i += 8) {
+    const auto bits = [i](const float* row) {
+      return __builtin_convertvector(to_bfloat16(load_lanes<Lanes>(row + i)), Quads);
+    };
+    const Quads pixels = bits(r) | (bits(g) << 16) | (bits(b) << 32);
+    std::memcpy(out + 4 * i, &pixels, sizeof pixels);
+  }
+  return i;
+}
+inline int64_t interleave_lanes(int64_t, const float*, const float*, const float*, float*) {
+  return 0;
+}
+
+// The same for all of a run, whose columns may lie apart.
 template <typename T>
 inline void interleave_picture(int64_t n, const float* row, int64_t channel_stride,
                                int64_t stride, T* VFI_RESTRICT out) {
-  if (stride == 1) {
-    const float *g = row + channel_stride, *b = g + channel_stride;
-    for (int64_t i = 0; i < n; ++i) {
-      store(out + 4 * i, row[i]);
-      store(out + 4 * i + 1, g[i]);
-      store(out + 4 * i + 2, b[i]);
-      store(out + 4 * i + 3, 0.0f);
-    }
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    for (int64_t c = 0; c < 3; ++c) store(out + 4 * i + c, row[c * channel_stride + i * stride]);
+  const float *g = row + channel_stride, *b = g + channel_stride;
+  int64_t i = stride == 1 ? interleave_lanes(n, row, g, b, out) : 0;
+  for (; i < n; ++i) {
+    store(out + 4 * i, row[i * stride]);
+    store(out + 4 * i + 1, g[i * stride]);
+    store(out + 4 * i + 2, b[i * stride]);
     store(out + 4 * i + 3, 0.0f);
   }
 }
@@ -103,12 +169,10 @@ inline void join_features(const Pack& p, int64_t batch, int64_t y, int64_t x, in
   const int64_t count = fixed > 0 ? fixed : p.features.channels, half = p.side / 2;
   const T* tiles = at<T>(p.features.tiles, batch, (y + half) / p.side, 0) +
                    (y + half) % p.side * p.side * count;
-  for (int64_t i = 0; i < n; ++i, to += p.channels) {
-    const int64_t column = x + i + half;
-    copy_channels(3, picture + 4 * i, to);
-    copy_channels(count,
-                  tiles + column / p.side * p.features.tiles.x_stride + column % p.side * count,
-                  to + 3);
+  TileWalk<T> walk(tiles, x + half, p.side, count, p.features.tiles.x_stride);
+  for (int64_t i = 0; i < n; ++i, to += p.channels, walk.step()) {
+    copy_channels(4, picture + 4 * i, to);  // the fourth is the first feature's place, or padding
+    copy_channels(count, walk.here, to + 3);
     for (int64_t c = 3 + count; c < p.channels; ++c) store(to + c, 0.0f);
   }
 }
