@@ -51,14 +51,14 @@ def trainer_of(name: str, folder: Path, pools: dict[str, Pool], **optim: float) 
 
 #: Steps and learning rate with which one batch is learned, and what is left of its loss.
 LEARNS = {
-    "vfi-lite": (12, 2e-3, 0.5),
+    "vfi-lite": (9, 2e-3, 0.5),
     "rife": (12, 2e-3, 0.6),
-    "rifem": (12, 2e-3, 0.6),
-    "rife-v4.6": (12, 2e-3, 0.6),
-    "ifrnet": (12, 2e-3, 0.6),
-    "rrin": (10, 1e-3, 0.6),
+    "rifem": (9, 2e-3, 0.6),
+    "rife-v4.6": (9, 2e-3, 0.6),
+    "ifrnet": (9, 2e-3, 0.6),
+    "rrin": (7, 1e-3, 0.6),
     "scopeflow": (16, 2e-3, 0.85),
-    "eqvi": (7, 3e-4, 0.92),
+    "eqvi": (4, 3e-4, 0.85),
 }
 
 

@@ -345,6 +345,12 @@ def test_the_line_of_progress() -> None:
         show.step(dataclasses.replace(progress, share=1.0))
     assert "said above" in terminal.getvalue()
     assert "31.87 dB" in terminal.getvalue()
+    with Show(Console(file=terminal, force_terminal=True, width=80, color_system=None)) as show:
+        show.step(progress)
+    seen = terminal.getvalue().rpartition("step 1")
+    assert "50 %" in seen[0]
+    assert "laplacian" not in seen[2]  # for which there is no room
+    assert "31.87 dB  1:02:05 left" in seen[2]
     plain = io.StringIO()
     with Show(Console(file=plain)) as show:
         show.step(progress)

@@ -169,6 +169,10 @@ SUBCOMMANDS: tuple[tuple[str, Callable[..., int], str], ...] = (
 )
 
 
+#: Columns of the progress bar.
+_BAR = 10
+
+
 class Show:
     """A bar with the run's rate, losses and PSNR on a terminal, and what it tells above it;
     plain lines elsewhere."""
@@ -201,27 +205,28 @@ class Show:
 
             self._bar = Bar(
                 TextColumn("{task.percentage:3.0f} %"),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=_BAR),
                 TextColumn("{task.fields[text]}"),
                 console=self._console,
             )
             self._task = self._bar.add_task("", total=1.0, text="")
             self._bar.start()
         assert self._task is not None
-        self._bar.update(self._task, completed=progress.share, text=status(progress))
+        text = status(progress, self._console.width - _BAR - len("100 %  "))
+        self._bar.update(self._task, completed=progress.share, text=text)
 
 
-def status(progress: Progress) -> str:
-    """``step 1 200  0.42 steps/s  loss 0.0213  31.87 dB  1:02:10 left``."""
-    parts = [f"step {messages.number(progress.step)}"]
+def status(progress: Progress, width: int = 120) -> str:
+    """``step 1 200  0.42 steps/s  loss 0.0213  31.87 dB  1:02:10 left``, with as many of the
+    losses, up to three, as fit into so many columns."""
+    before = [f"step {messages.number(progress.step)}"]
     if progress.rate:
         slow = progress.rate < 1
-        parts.append(f"{1 / progress.rate:.2f} s/step" if slow else f"{progress.rate:.1f} steps/s")
-    parts += [
-        f"{name} {value:.4f}" for name, value in progress.losses.items() if name != "gradient"
-    ][:3]
-    if progress.psnr is not None:
-        parts.append(f"{progress.psnr:.2f} dB")
+        before.append(f"{1 / progress.rate:.2f} s/step" if slow else f"{progress.rate:.1f} steps/s")
+    losses = [f"{name} {x:.4f}" for name, x in progress.losses.items() if name != "gradient"][:3]
+    after = [] if progress.psnr is None else [f"{progress.psnr:.2f} dB"]
     if progress.left is not None:
-        parts.append(f"{messages.clock(progress.left, decimals=0)} left")
-    return "  ".join(parts)
+        after.append(f"{messages.clock(progress.left, decimals=0)} left")
+    while losses and len("  ".join((*before, *losses, *after))) > width:
+        losses.pop()
+    return "  ".join((*before, *losses, *after))
