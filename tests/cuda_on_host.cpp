@@ -1,53 +1,23 @@
 // Runs the CUDA kernels on the CPU, one thread after the other, so that machines without a GPU
 // can check what they compute. Each function takes a kernel's arguments as the launch does.
-#include <cmath>
-#include <cstdint>
-
-struct Index {
-  unsigned x;
-};
-static Index blockIdx, blockDim, gridDim, threadIdx;
-
-template <typename A>
-void atomicAdd(A* to, A value) {
-  *to += value;
-}
+#include "cuda_on_host.h"
 
 #include "cuda/kernels.cuh"
 
+using vfi::CorrelationShape;
+using vfi::DType;
+using vfi::for_dtype;
+using vfi::Sampler;
+using vfi::View;
+
 namespace {
 
-// Fewer threads than there is work, so that the loops over the grid are seen to work too.
 template <typename Kernel, typename... Arguments>
-void launch(Kernel kernel, Arguments... arguments) {
-  gridDim.x = 3;
-  blockDim.x = 5;
-  for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) {
-    for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) kernel(arguments...);
-  }
-}
-
-template <typename T>
-struct Type {
-  using type = T;
-};
-
-template <typename Body>
-void for_dtype(vfi::DType dtype, Body body) {
-  switch (dtype) {
-    case vfi::DType::float32: return body(Type<float>{});
-    case vfi::DType::bfloat16: return body(Type<__nv_bfloat16>{});
-    case vfi::DType::float16: return body(Type<__half>{});
-    case vfi::DType::float64: return body(Type<double>{});
-  }
+void launch(Kernel kernel, const Arguments&... arguments) {
+  HostLaunch()(1, kernel, arguments...);
 }
 
 }  // namespace
-
-using vfi::CorrelationShape;
-using vfi::DType;
-using vfi::Sampler;
-using vfi::View;
 
 extern "C" {
 

@@ -27,6 +27,15 @@ needs_nvcc = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 
 
+def cuda_headers() -> Path | None:
+    """The folder with the headers of a CUDA toolkit."""
+    homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda"]
+    if NVCC is not None:
+        homes.append(str(Path(NVCC).resolve().parents[1]))
+    folders = [Path(home, "include") for home in homes if home]
+    return next((folder for folder in folders if (folder / "cuda_fp16.h").exists()), None)
+
+
 @needs_nvcc
 @pytest.mark.parametrize("source", build.cuda_sources(), ids=lambda path: path.name)
 def test_nvcc_compiles(source: Path, tmp_path: Path) -> None:
@@ -84,14 +93,9 @@ Call = Callable[..., None]
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Call:
     """Calls a kernel on the CPU: host(name, arguments...)."""
-    compiler = shutil.which("g++")
-    if NVCC is None or compiler is None:
-        pytest.skip("needs g++ and the headers of a CUDA toolkit")
-    homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda", Path(NVCC).resolve().parents[1]]
-    folders = [Path(home, "include") for home in homes if home]
-    include = next((folder for folder in folders if (folder / "cuda_fp16.h").exists()), None)
-    if include is None:
-        pytest.skip("the headers of the CUDA toolkit were not found (CUDA_HOME)")
+    compiler, include = shutil.which("g++"), cuda_headers()
+    if compiler is None or include is None:
+        pytest.skip("needs g++ and the headers of a CUDA toolkit (CUDA_HOME)")
     library = tmp_path_factory.mktemp("cuda") / "host.so"
     source = Path(__file__).with_name("cuda_on_host.cpp")
     command = [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", str(source), "-o", str(library)]

@@ -1,4 +1,4 @@
-"""RIFE 4.x on a CPU: oneDNN's convolutions, and everything between them in a few fused kernels.
+"""RIFE 4.x by prepared convolutions, and everything between them in a few fused kernels.
 
 The same network as in :mod:`vfi_cli.models.rife4`, which says what is computed; here is how little
 of it need be written to memory. Convolutions see values in the dtype of the weights; flow, the

@@ -1,4 +1,4 @@
-"""IFRNet on a CPU: oneDNN's convolutions, and what lies between them in fused kernels.
+"""IFRNet by prepared convolutions, and what lies between them in fused kernels.
 
 The same network as in :mod:`vfi_cli.models.ifrnet`; compare :mod:`vfi_cli.models.fused`. Flow is
 added up, and says where to sample, in float32.
@@ -155,9 +155,10 @@ def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
         cast("tuple[int, int]", conv.kernel_size),
         cast("tuple[int, int]", conv.stride),
         cast("tuple[int, int]", conv.padding),
+        device=conv.weight.device,
     )
     wide.load_state_dict(conv.state_dict())
-    wide_norm = nn.BatchNorm2d(conv.out_channels, eps=norm.eps)
+    wide_norm = nn.BatchNorm2d(conv.out_channels, eps=norm.eps, device=conv.weight.device)
     wide_norm.load_state_dict(norm.state_dict())
     return fuse_conv_bn_eval(wide.eval(), wide_norm.eval())
 
@@ -174,10 +175,11 @@ class _FusedDecoder:
 
     def __init__(self, decoder: Decoder, places: list[int], room: int) -> None:
         first, body, last = decoder.convblock
+        last = cast(nn.ConvTranspose2d, last)
         self.first = _Activated(cast(nn.Sequential, first), places=places, room=room)
         self.body = _FusedResidual(cast("SideResBlock", body))
-        self.last = tiled(cast(nn.ConvTranspose2d, last))
-        self.plain = torch.ones(cast(nn.ConvTranspose2d, last).out_channels)
+        self.last = tiled(last)
+        self.plain = last.weight.new_ones(last.out_channels, dtype=torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
         return untile(self.last(self.body(self.first(x))), self.plain)

@@ -1,4 +1,4 @@
-"""RIFE and RIFEm on a CPU: oneDNN's convolutions, and everything between them in fused kernels.
+"""RIFE and RIFEm by prepared convolutions, and everything between them in fused kernels.
 
 The same network as in :mod:`vfi_cli.models.rife`; compare :mod:`vfi_cli.models.fused`.
 """

@@ -1,4 +1,4 @@
-"""RRIN's U-Nets on a CPU, by oneDNN's convolutions with the activation in them.
+"""RRIN's U-Nets by prepared convolutions with the activation in them.
 
 The same networks as in :mod:`vfi_cli.models.rrin`. What lies between the U-Nets is little beside
 their convolutions, and is computed there in float32.

@@ -1,9 +1,10 @@
-"""Convolutions prepared for inference on a CPU, and when to prefer them to the plain ones.
+"""Convolutions prepared for inference, and when to prefer them to the plain ones.
 
-A prepared convolution has its weights in the order in which oneDNN wants them (reordering them at
-every call costs more than small convolutions do), and bias and activation are part of it. It lives
-outside of the module that it is made from, which stays what it is: a module on whose weights one
-can train. Weights that have changed are prepared again.
+On a CPU a prepared convolution has its weights in the order in which oneDNN wants them (reordering
+them at every call costs more than small convolutions do), and bias and activation are part of it.
+On a GPU they are channels-last. It lives outside of the module that it is made from, which stays
+what it is: a module on whose weights one can train. Weights that have changed, or moved, are
+prepared again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ T = TypeVar("T")
 
 _LAST = torch.channels_last
 
+#: Weights that the fused operators take.
+_DTYPES = {
+    "cpu": (torch.float32, torch.bfloat16),
+    "cuda": (torch.float32, torch.bfloat16, torch.float16),
+}
+
 #: A band has so many bytes of input, and at least so many rows of output.
 _BAND_BYTES = 4 << 20
 _BAND_ROWS = 8
@@ -35,17 +42,16 @@ _prepared: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictiona
 
 
 def fusible(module: nn.Module, frames: Tensor) -> bool:
-    """Whether the fused operators can do this: inference on a CPU, with the kernels at hand."""
+    """Whether the fused operators can do this: inference where there are kernels for it."""
     weight = next(module.parameters())
     return (
-        frames.device.type == "cpu"
+        frames.device == weight.device
         and frames.dtype == torch.float32
-        and weight.device.type == "cpu"
-        and weight.dtype in (torch.float32, torch.bfloat16)
+        and weight.dtype in _DTYPES.get(weight.device.type, ())
         and not module.training
         and not torch.is_grad_enabled()
         and frames.numel() > 0
-        and motion_ops.available()
+        and motion_ops.available(weight.device)
     )
 
 
@@ -53,7 +59,12 @@ def prepared(module: nn.Module, prepare: Callable[[], T]) -> T:
     """What ``prepare`` made of the module's weights, made again where they have changed."""
     state = tuple(
         # Weights made in inference mode keep no count of their changes.
-        (weight.data_ptr(), 0 if weight.is_inference() else weight._version, weight.dtype)
+        (
+            weight.device,
+            weight.data_ptr(),
+            0 if weight.is_inference() else weight._version,
+            weight.dtype,
+        )
         for weight in module.parameters()
     )
     known = _prepared.get(module)
@@ -109,7 +120,7 @@ class PackedConv:
         self._bias = None if bias is None else bias.detach().to(weight.dtype)
         self._slope = slope
         self._weight = weight.detach().contiguous(memory_format=_LAST)
-        self._packs = _has_packing()
+        self._packs = weight.device.type == "cpu" and _has_packing()
         self._packed: dict[tuple[torch.Size, int], Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -163,7 +174,7 @@ class BandedConv:
     """A convolution of 3 × 3, stride 2, that asks for its input in bands of rows.
 
     What it reads is larger than anything else in the network, and would be written to memory and
-    read again; a band stays in the cache, and so does the memory that it is written to.
+    read again; on a CPU a band stays in the cache, and so does the memory that it is written to.
     """
 
     def __init__(
@@ -171,10 +182,13 @@ class BandedConv:
     ) -> None:
         assert (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (2, 2), (1, 1))
         self._conv = reading(conv, places, channels, slope, padding=(0, 1))
+        self._bands = conv.weight.device.type == "cpu"
         self._row_bytes = channels * conv.weight.element_size()
 
     def __call__(self, read: Callable[[range], Tensor], height: int, width: int) -> Tensor:
         """``read`` gives rows of the input, zeros outside; height and width are the input's."""
+        if not self._bands:
+            return self._conv(read(range(-1, height)))
         rows = max(_BAND_BYTES // (2 * self._row_bytes * width), _BAND_ROWS)
         bands = [
             self._conv(read(range(2 * start - 1, min(2 * (start + rows), height))))
@@ -205,7 +219,7 @@ def tiled(conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None) -
     """
     assert (conv.kernel_size, conv.stride, conv.padding) == ((4, 4), (2, 2), (1, 1))
     # Output row 2i − 1 + d is made of input rows i − 1 and i, by these rows of the kernel.
-    taps = torch.tensor([[2, 0], [3, 1]])
+    taps = torch.tensor([[2, 0], [3, 1]], device=conv.weight.device)
     r = shuffle
     weight = conv.weight.detach().unflatten(1, (-1, r, r))[:, :keep]  # in, n, sy, sx, ky, kx
     weight = weight[..., taps, :][..., taps]  # in, n, sy, sx, dy, ty, dx, tx

@@ -13,10 +13,10 @@ points around it. So a step is (B, side² · n, h/side + 1, w/side + 1), channel
 channels on a grid of h × w points: tiles of ``side`` × ``side`` points, row by row, channels of a
 point together, the first tile beginning at point (−side/2, −side/2). Nothing moves it to rows.
 
-All operators work without derivatives on float32 or bfloat16 (called *values* below) in
-channels-last memory, and on float32 where that is said. A position that is NaN is column or row 0.
-The kernels are for the CPU; elsewhere, and within :func:`~vfi_cli.native.ops.use_reference`, the
-twins in :mod:`vfi_cli.native.motion_reference` run.
+All operators work without derivatives on float32 or bfloat16, on CUDA also float16 (called
+*values* below), in channels-last memory, and on float32 where that is said. A position that is NaN
+is column or row 0. Where there are no kernels, and within
+:func:`~vfi_cli.native.ops.use_reference`, the twins in :mod:`vfi_cli.native.motion_reference` run.
 """
 
 from __future__ import annotations
@@ -54,14 +54,13 @@ class Steps:
         return Steps(self.side, self.sum_masks, (*self.tiles, tiles), (*self.scales, scale))
 
 
-def available() -> bool:
-    """Whether the kernels are there and wanted."""
-    return ops.native_wanted(torch.device("cpu"))
+def available(device: torch.device | str = "cpu") -> bool:
+    """Whether the kernels for ``device`` are there and wanted."""
+    return ops.native_wanted(device)
 
 
 def _run(name: str, where: Tensor, *arguments: Any) -> Any:
-    native = where.device.type in ("cpu", "meta") and ops.native_wanted(where.device)
-    source = torch.ops.vfi if native else reference
+    source = torch.ops.vfi if available(where.device) else reference
     return getattr(source, name)(*arguments)
 
 

@@ -24,7 +24,7 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   m.def(
       "correlation_grad(Tensor grad, Tensor other, int max_displacement, bool second) -> Tensor");
 
-  // Of inference: without derivatives, and only in float32 and bfloat16. See motion_ops.py.
+  // Of inference: without derivatives, and not in every dtype. See motion_ops.py.
   m.def(
       "motion_input(Tensor side0, Tensor side1, Tensor[] steps, int[] scales, int side, "
       "bool sum_masks, Tensor time, int scale, int carried, bool unwarped, int first_row, "

@@ -20,6 +20,7 @@ struct Step {
 
 constexpr int64_t kMaxSteps = 8;
 constexpr int64_t kMaxScale = 128;
+constexpr int64_t kCell = 8;  // pixels along a cell's edge, in which disagreement is measured
 
 struct Motion {
   int64_t batch, height, width;  // of the frames
@@ -94,4 +95,22 @@ struct WarpConcat {
   View first, features0, features1, flow, out;
 };
 
+namespace {
+
+VFI_HOST_DEVICE inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// The pixel with number ``index`` in the lattice of a reduction: a reduction by an even s reads
+// the middle two pixels of each s.
+VFI_HOST_DEVICE inline int64_t lattice_pixel(int64_t index, int64_t reduction) {
+  return reduction == 1 ? index
+                        : index / 2 * reduction + reduction / 2 - 1 + (index & 1);
+}
+
+// Where a place of the frames, in pixels from their edge, is in a grid ``scale`` times coarser:
+// in points, from the first of them.
+VFI_HOST_DEVICE inline float grid_place(float place, int64_t scale) {
+  return place / static_cast<float>(scale) - 0.5f;
+}
+
+}  // namespace
 }  // namespace vfi

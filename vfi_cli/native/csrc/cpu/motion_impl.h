@@ -7,10 +7,7 @@
 namespace vfi {
 namespace {
 
-constexpr int64_t kCell = 8;  // pixels along a cell's edge, in which disagreement is measured
 constexpr int64_t kMaxShares = 2 * kMaxScale;
-
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Bilinear shares of the grid points left of, at and right of each of the places that lie nearest
 // to one grid point. ``spread``: places a grid point. Reductions by an even s ≥ 2 read the middle
@@ -24,16 +21,6 @@ inline void set_share(Shares& shares, int64_t j, float distance) {
   shares.left[j] = distance < 0 ? -distance : 0.0f;
   shares.right[j] = distance > 0 ? distance : 0.0f;
   shares.middle[j] = 1.0f - shares.left[j] - shares.right[j];
-}
-
-// The pixel with number ``index`` in the lattice of a reduction.
-inline int64_t lattice_pixel(int64_t index, int64_t reduction) {
-  return reduction == 1 ? index
-                        : index / 2 * reduction + reduction / 2 - 1 + (index & 1);
-}
-
-inline float grid_place(float pixel_centre, int64_t scale) {
-  return pixel_centre / static_cast<float>(scale) - 0.5f;
 }
 
 inline Shares lattice_shares(int64_t scale, int64_t reduction) {

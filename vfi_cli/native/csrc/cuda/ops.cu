@@ -1,54 +1,10 @@
-// The operators on CUDA devices: checks, memory and launches. Every launch has the tensors'
-// device current, goes to that device's current stream, is left out when there is nothing to do,
-// and is checked.
-#include <cuda_runtime.h>
-
+// The operators on CUDA devices: checks, memory and launches.
 #include "../operators.h"
 #include "kernels.cuh"
+#include "launch.cuh"
 
 namespace vfi {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int64_t kMaxBlocks = int64_t(1) << 20;  // more work than this makes threads loop
-
-class Launch {
- public:
-  explicit Launch(const Tensor& tensor)
-      : guard_(tensor.get_device_index()), device_(tensor.get_device_index()) {}
-
-  template <typename Kernel, typename... Arguments>
-  void operator()(int64_t work, Kernel kernel, Arguments... arguments) const {
-    if (work == 0) return;
-    void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_, &stream));
-    const int64_t blocks = (work + kThreads - 1) / kThreads;
-    kernel<<<static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks), kThreads, 0,
-             static_cast<cudaStream_t>(stream)>>>(arguments...);
-    const cudaError_t error = cudaGetLastError();
-    STD_TORCH_CHECK(error == cudaSuccess, "a kernel could not be launched: ",
-                    cudaGetErrorString(error));
-  }
-
- private:
-  torch::stable::accelerator::DeviceGuard guard_;
-  int32_t device_;
-};
-
-template <typename T>
-struct Type {
-  using type = T;
-};
-
-template <typename Body>
-void for_dtype(DType dtype, Body body) {
-  switch (dtype) {
-    case DType::float32: return body(Type<float>{});
-    case DType::bfloat16: return body(Type<__nv_bfloat16>{});
-    case DType::float16: return body(Type<__half>{});
-    case DType::float64: return body(Type<double>{});
-  }
-}
 
 int64_t pixels(const Sampler& s) { return s.batch * s.height * s.width; }
 
