@@ -233,6 +233,7 @@ def test_all_options_tell_passes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
             calls += [
                 (window, 0.25 + turn / 10, {}),
                 (window, 0.25, {"scale": 0.5}),
+                (window, 0.25, {"scale": 2.0}),
                 (window, 0.25, {"ensemble": True}),
             ]
         calls.append((frames[:2], torch.tensor([0.1, 0.2 * turn]), {}))
@@ -240,7 +241,7 @@ def test_all_options_tell_passes_apart(monkeypatch: pytest.MonkeyPatch) -> None:
         pairs = [torch.cat(frames[:2]), torch.cat(frames[1:])]
         calls.append((pairs, torch.tensor([0.4, 0.2]), {}))
     _, recorder = compare(Toy(), calls)
-    assert (len(recorder.pool), recorder.replays) == (9, 27)
+    assert (len(recorder.pool), recorder.replays) == (11, 33)
     _, recorder = compare(Toy(), stream(9, [0.5], tta="flip,rotate,reverse"))
     assert recorder.replays > 0
 
@@ -251,6 +252,8 @@ def test_a_frame_that_is_there_twice() -> None:
     for _ in range(3):
         calls += [([a, a], 0.5, {"keys": ("a", "a")}), ([b, c], 0.5, {"keys": ("b", "c")})]
         calls += [([c, b], 0.5, {"keys": ("c", "b")}), ([a, c], 0.5, {"keys": ("a", "c")})]
+    for i in range(4):  # nothing of them is known
+        calls += [([a, a], 0.5, {"keys": (i, i)}), ([b, c], 0.5, {"keys": (i + 10, i + 20)})]
     _, recorder = compare(Toy(), calls)
     assert recorder.replays > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ class Recorder:
     """Stands in for an interpolator: blends, and remembers what it was asked."""
 
     device = torch.device("cpu")
+    warnings: ClassVar[list[str]] = []
 
     def __init__(self, *, frames_seen: int = 2, any_timestep: bool = True) -> None:
         self.frames_seen = frames_seen

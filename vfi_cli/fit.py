@@ -62,6 +62,9 @@ SHARE = 0.75
 #: Frames of one pair that are made at once on a GPU; the number is not measured yet. On a CPU a
 #: single frame keeps all cores busy.
 GPU_BATCH = 4
+#: Frames of so many pixels at most are small to a GPU: those of several pairs are made at once,
+#: though what is known of a frame that two of them share is then computed twice. Not measured yet.
+SMALL_PIXELS = 1280 * 720
 #: No tiles are made smaller than this for want of memory: most of them would be overlap.
 LEAST_SIDE = 256
 
@@ -69,7 +72,7 @@ LEAST_SIDE = 256
 @dataclass(frozen=True, slots=True)
 class Fit:
     """``tile``: longest side of the parts that frames are made in, pixels; None: whole.
-    ``batch``: how many frames of one pair are made at once."""
+    ``batch``: how many frames are made at once."""
 
     tile: int | None = None
     batch: int = 1
@@ -127,6 +130,11 @@ def free_memory(device: torch.device) -> int | None:
 def most_at_once(interpolator: Interpolator) -> int:
     """Frames of one pair that are best made at once, if the memory is there."""
     return GPU_BATCH if interpolator.device.type == "cuda" else 1
+
+
+def are_small(width: int, height: int) -> bool:
+    """Whether frames of several pairs are best made at once, where frames of one pair are."""
+    return width * height <= SMALL_PIXELS
 
 
 def choose(interpolator: Interpolator, demand: Demand, tile: TileChoice = "auto") -> Fit:

@@ -420,7 +420,7 @@ class _Making:
             synthesizer = Follower(interpolator, self._guides, scale=self._settings.scale)
         else:
             synthesizer = synthesizer_for(self._settings, interpolator)
-            synthesizer.on_refit = self._listener.warned
+            synthesizer.on_refit = synthesizer.on_warning = self._listener.warned
             keep_fit(synthesizer, self._work, self._plan.width, self._plan.height)
         with Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded, _Writers() as writers:
             made = pictures(

@@ -83,6 +83,10 @@ class Follower:
         """How many windows :meth:`several` is best given."""
         return 1
 
+    def goes_with(self, window: Window, other: Window) -> bool:
+        """Whether two windows are best made at once."""
+        return False
+
     def several(self, windows: Sequence[Window]) -> list[Frame]:
         """The followed pictures of windows one after the other."""
         return [self.between(window) for window in windows]

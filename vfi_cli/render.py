@@ -115,44 +115,47 @@ def pictures(
     else:
         made = place_rows(*span, end=end, frames_seen=seen, shutter=shutter)
     for content in _together(made, synthesizer):
-        if isinstance(content, Frame):
-            counts.frames += 1
-            yield content
-            continue
-        if isinstance(content, list):
-            new = synthesizer.several(content)
-        else:
+        if isinstance(content, tuple):
             assert isinstance(synthesizer, Synthesizer), "what follows has no times for rows"
-            new = [synthesizer.rows(content)]
-        for frame in new:
             counts.frames += 1
             counts.new += 1
-            yield frame
+            yield synthesizer.rows(content)
+            continue
+        windows = [one for one in content if isinstance(one, Window)]
+        new = iter(synthesizer.several(windows) if windows else ())
+        for one in content:
+            counts.frames += 1
+            counts.new += isinstance(one, Window)
+            yield next(new) if isinstance(one, Window) else one
 
 
 def _together(
     placed: Iterable[Placed], synthesizer: Synthesizer | Follower
-) -> Iterator[Frame | list[Window] | tuple[Strip, ...]]:
-    """What output frames are made of, with windows together that are best made at once."""
-    waiting: list[Window] = []
+) -> Iterator[list[Frame | Window] | tuple[Strip, ...]]:
+    """What output frames are made of, in order: with windows that are best made at once come the
+    source frames that are shown between them."""
+    waiting: list[Frame | Window] = []
+    windows: list[Window] = []  # of what waits
     for one in placed:
         content = one.content
-        if waiting and not (isinstance(content, Window) and _same_frames(content, waiting[0])):
-            yield waiting
-            waiting = []
-        if not isinstance(content, Window):
+        if windows and not isinstance(content, Frame):
+            together = isinstance(content, Window) and synthesizer.goes_with(windows[-1], content)
+            if not together:
+                yield waiting
+                waiting, windows = [], []
+        if isinstance(content, tuple):
             yield content
             continue
         waiting.append(content)
-        if len(waiting) >= synthesizer.at_once:
+        if isinstance(content, Window):
+            windows.append(content)
+        most = synthesizer.at_once
+        # Where many source frames are shown as they are, none waits for long.
+        if not windows or len(windows) >= most or len(waiting) >= 3 * most:
             yield waiting
-            waiting = []
+            waiting, windows = [], []
     if waiting:
         yield waiting
-
-
-def _same_frames(window: Window, other: Window) -> bool:
-    return all(a is b for a, b in zip(window.frames, other.frames, strict=True))
 
 
 def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vfi_cli.errors import OutOfMemoryError
-from vfi_cli.fit import Demand, Fit, TileChoice, choose, most_at_once, smaller
+from vfi_cli.fit import Demand, Fit, TileChoice, are_small, choose, most_at_once, smaller
 from vfi_cli.frame import Frame, Window
 from vfi_cli.io.color import codings, load, split, store
 from vfi_cli.models import Interpolator
@@ -114,6 +114,8 @@ class Synthesizer:
         self.on_fit: Callable[[Fit], None] = lambda fit: None
         #: Told the warning when it had to become smaller, before the frame is tried again.
         self.on_refit: Callable[[str], None] = lambda warning: None
+        #: Told the model's own warnings.
+        self.on_warning: Callable[[str], None] = lambda warning: None
         self._sources: deque[_Source] = deque(maxlen=interpolator.frames_seen)
         self._shelves: list[_Shelf] = []  # of each part
         self._midpoints: dict[Fraction, _Midpoint] = {}
@@ -126,17 +128,29 @@ class Synthesizer:
 
     @property
     def at_once(self) -> int:
-        """How many windows of the same frames :meth:`several` is best given, at most."""
+        """How many windows :meth:`several` is best given, at most."""
         if self.fit is not None:
             return self.fit.batch
         return most_at_once(self._interpolator)
+
+    def goes_with(self, window: Window, other: Window) -> bool:
+        """Whether two windows are best made at once: of the same frames, or of small ones."""
+        if all(a is b for a, b in zip(window.frames, other.frames, strict=True)):
+            return True
+        if not self._interpolator.any_timestep or self.at_once == 1:
+            return False
+        frames, others = without_gaps(window.frames), without_gaps(other.frames)
+        left = frames[0]
+        return (
+            len(frames) == len(others) and left is not None and are_small(left.width, left.height)
+        )
 
     def between(self, window: Window) -> Frame:
         """The frame at ``window.timestep`` between the middle two frames of the window."""
         return self.several([window])[0]
 
     def several(self, windows: Sequence[Window]) -> list[Frame]:
-        """The new frames of windows that differ in nothing but their times, which grow."""
+        """The new frames of windows that go together (:meth:`goes_with`), in order."""
         made: list[Frame] = []
         while len(made) < len(windows):
             made.extend(
@@ -150,8 +164,7 @@ class Synthesizer:
     def rows(self, strips: Sequence[Strip]) -> Frame:
         """The frame that is put together from strips, for a model that takes t as a map."""
         frames = [frame for strip in strips for frame in strip.frames]
-        if len(known := set(map(id, frames))) > (self._sources.maxlen or 0):
-            self._sources = deque(self._sources, maxlen=len(known))
+        self._make_room(frames)
         return self._in_memory(lambda fit: [self._put_together(strips, fit)], frames)[0]
 
     def choose_fit(self, width: int, height: int) -> None:
@@ -183,9 +196,16 @@ class Synthesizer:
                     raise _too_large(self._interpolator, demand) from error
             else:
                 self.made += len(made)
+                self._pass_on_warnings()
                 return made
             # Not within ``except``: the error holds on to all that was allocated on its way.
             self._refit(less)
+
+    def _pass_on_warnings(self) -> None:
+        while self._interpolator.warnings:
+            warning = self._interpolator.warnings.pop(0)
+            self.warnings.append(warning)
+            self.on_warning(warning)
 
     def _refit(self, less: Fit) -> None:
         self._interpolator.forget()
@@ -200,17 +220,23 @@ class Synthesizer:
         self.on_refit(warning)
 
     def _make(self, windows: Sequence[Window], fit: Fit) -> list[Frame]:
-        frames = [frame for frame in without_gaps(windows[0].frames) if frame is not None]
-        left, right = frames[len(frames) // 2 - 1 :][:2]
+        views = [without_gaps(window.frames) for window in windows]
+        frames = [[frame for frame in view if frame is not None] for view in views]
+        middle = len(frames[0]) // 2
+        pairs = [(view[middle - 1], view[middle]) for view in frames]
         times = [window.timestep for window in windows]
         if self._interpolator.any_timestep:
-            seen = [self._source(frame) for frame in frames]
+            self._make_room([frame for view in frames for frame in view])
+            seen = [[self._source(frame) for frame in view] for view in frames]
+            if all(view == seen[0] for view in seen):
+                del seen[1:]
             t = times[0] if len(times) == 1 else torch.tensor([float(time) for time in times])
             made = self._interpolate(seen, t, fit)
             return [
-                self._between(tuple(part[n] for part in made), left, right)
-                for n in range(len(times))
+                self._between(tuple(part[n] for part in made), *pair)
+                for n, pair in enumerate(pairs)
             ]
+        left, right = pairs[0]
         shown = []
         for time in times:
             nearest = dyadic(time, BISECTION_DEPTH)
@@ -249,7 +275,7 @@ class Synthesizer:
                 parts = tuple(
                     new[0] + common_excess(before, after)
                     for new, before, after in zip(
-                        self._interpolate(seen, t, fit),
+                        self._interpolate([seen], t, fit),
                         _nominal(left),
                         _nominal(right),
                         strict=True,
@@ -263,24 +289,29 @@ class Synthesizer:
 
     @torch.inference_mode()
     def _interpolate(
-        self, seen: Sequence[_Source | _Midpoint], t: Fraction | Tensor, fit: Fit
+        self, windows: Sequence[Sequence[_Source | _Midpoint]], t: Fraction | Tensor, fit: Fit
     ) -> _Parts:
         """New pictures at the times ``t``, (T, 3, H, W) of each part, in [0, 1].
 
-        Alpha moves as the picture would: the model sees it as a grey picture of its own.
+        Of one window at all times, or of as many windows at one time each, of which the model
+        cannot remember anything. Alpha moves as the picture would: the model sees it as a grey
+        picture of its own.
         """
-        names = [picture.name for picture in seen]
+        keys = [picture.name for picture in windows[0]] if len(windows) == 1 else None
         like = self._sources[-1].frame
         # Where the model turns the frames or cuts them into tiles, it pads the outcome itself.
         rowwise = isinstance(t, Tensor) and t.dim() > 1
         padded = fit.tile is None and not self._options["tta"] and not rowwise
         made = []
         for part in range(len(codings(like))):
-            frames = self._window(seen, part, like)
+            if len(windows) == 1:
+                frames = self._window(windows[0], part, like)
+            else:
+                frames = torch.cat([self._window(seen, part, like).clone() for seen in windows])
             new = self._interpolator.interpolate(
                 frames if padded else frames[..., : like.height, : like.width],
                 t,
-                keys=names if part == 0 else [("alpha", name) for name in names],
+                keys=keys if part == 0 or keys is None else [("alpha", name) for name in keys],
                 tile=fit.tile,
                 **self._options,
             )
@@ -307,6 +338,11 @@ class Synthesizer:
             for one in seen
         ]
         return torch.stack(pictures, dim=1)
+
+    def _make_room(self, frames: Sequence[Frame | None]) -> None:
+        """See to it that these source frames are known together."""
+        if len(known := set(map(id, frames))) > (self._sources.maxlen or 0):
+            self._sources = deque(self._sources, maxlen=len(known))
 
     def _source(self, frame: Frame) -> _Source:
         for known in self._sources:
@@ -335,7 +371,7 @@ class Synthesizer:
         if t not in self._midpoints:
             step = Fraction(1, t.denominator)
             ends = [self._midpoint(t - step, fit), self._midpoint(t + step, fit)]
-            self._midpoints[t] = _Midpoint(self._interpolate(ends, Fraction(1, 2), fit))
+            self._midpoints[t] = _Midpoint(self._interpolate([ends], Fraction(1, 2), fit))
         return self._midpoints[t]
 
 

@@ -77,6 +77,7 @@ class _Renderer:
         self._plan, self._work, self._on_warning = plan, work, on_warning
         self._synthesizer = synthesizer_for(plan.settings, interpolator)
         self._synthesizer.on_refit = self._refitted
+        self._synthesizer.on_warning = on_warning
         self._made_before = 0
         keep_fit(self._synthesizer, work, plan.info.width, plan.info.height)
 
