@@ -342,6 +342,7 @@ def test_times_of_one_pair_are_made_at_once_where_that_pays(
     convert(clip, tmp_path / "alone.mkv", alone)
     assert {shape[0] for shape in one_by_one.seen} == {1}
     monkeypatch.setattr(fit, "most_at_once", lambda model: fit.GPU_BATCH)
+    monkeypatch.setattr(fit, "SMALL_PIXELS", 0)
     together, pairs = limited(1 << 30)
     convert(clip, tmp_path / "together.mkv", together)
     assert {shape[0] for shape in pairs.seen} == {2}
