@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.models.base import FLOAT32_ONLY, Memo, Motion, Network
+from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize
+from vfi_cli.models.fused_eqvi import FusedModel, fused, fused_mask
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture
-from vfi_cli.models.scopeflow import KEY, OTHER_OUTPUTS, FlowNet
+from vfi_cli.models.scopeflow import KEY, OTHER_OUTPUTS, SAFE_DTYPES, FlowNet
 from vfi_cli.native.ops import backwarp, splat
 
 _SLOPE = 0.1
@@ -203,6 +205,37 @@ class QuadraticModel(nn.Module):
         self.synthesisnet = SynthesisNet()
         self.get_grad = Gradient()
 
+    def _parts(self, frames: Tensor) -> QuadraticModel | FusedModel:
+        """The networks, as modules or prepared."""
+        return fused(self, _SLOPE) if fusible(self, frames) else self
+
+    def refine(self, *seen: Tensor) -> tuple[Tensor, Tensor]:
+        """From frames, warped frames and flows: 8 values a pixel, and features."""
+        return self.refinenet(torch.cat(seen, 1))
+
+    def mask(self, warped1: Tensor, warped2: Tensor, features: Tensor) -> Tensor:
+        """The first frame's share, before time counts."""
+        return self.masknet(torch.cat((warped1.to(features), warped2.to(features), features), 1))
+
+    def context(self, frame: Tensor) -> Tensor:
+        """What of a frame is warped for the residual: 64 features, and 3 gradients."""
+        features = self.feat_ext(frame.to(self.feat_ext.weight.dtype))
+        return torch.cat((features, self.get_grad(frame).to(features)), 1)
+
+    def residual(
+        self, context1: Tensor, context2: Tensor, warped1: Tensor, warped2: Tensor
+    ) -> Tensor:
+        """The picture's residual, from both contexts and both frames as they are warped."""
+        seen = (
+            context1[:, :64],
+            context2[:, :64],
+            context1[:, 64:],
+            context2[:, 64:],
+            warped1.to(context1),
+            warped2.to(context2),
+        )
+        return self.synthesisnet(torch.cat(seen, 1))
+
     def _flow(self, frames: Tensor, start: int, end: int, memo: Memo) -> Tensor:
         """ScopeFlow from one frame of the window to another."""
 
@@ -227,6 +260,7 @@ class QuadraticModel(nn.Module):
         self, frames: Tensor, timestep: Tensor, memo: Memo
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Refined flows to the middle two frames, and the mask."""
+        parts = self._parts(frames)
         batch = timestep.shape[0]
         first = frames.shape[1] // 2 - 1  # of the middle two
         t, rest = timestep, 1 - timestep
@@ -242,12 +276,11 @@ class QuadraticModel(nn.Module):
         img1, img2 = frames.expand(batch, -1, -1, -1, -1)[:, first : first + 2].unbind(1)
         forth, back = forth.expand_as(flow1), back.expand_as(flow2)
         warped1, warped2 = _warp(img1, flow1), _warp(img2, flow2)
-        seen = torch.cat((img1, img2, warped1, warped2, forth, back, flow1, flow2), 1)
-        refined, features = self.refinenet(seen)
+        refined, features = parts.refine(img1, img2, warped1, warped2, forth, back, flow1, flow2)
         flow1 = _warp(flow1, _REACH * torch.tanh(refined[:, 4:6])) + refined[:, 0:2]
         flow2 = _warp(flow2, _REACH * torch.tanh(refined[:, 6:8])) + refined[:, 2:4]
         warped1, warped2 = _warp(img1, flow1), _warp(img2, flow2)
-        mask = self.masknet(torch.cat((warped1.to(features), warped2.to(features), features), 1))
+        mask = parts.mask(warped1, warped2, features)
         weight1, weight2 = rest * mask, t * (1 - mask)
         return flow1, flow2, weight1 / (weight1 + weight2)
 
@@ -265,28 +298,16 @@ class QuadraticModel(nn.Module):
         self, frames: Tensor, memo: Memo, flow1: Tensor, flow2: Tensor, share: Tensor
     ) -> Tensor:
         """The middle frames and their features warped, blended, and the residual on top."""
+        parts = self._parts(frames)
         first = frames.shape[1] // 2 - 1
-
-        def context(position: int) -> Tensor:
-            frame = frames[:, position]
-            features = self.feat_ext(frame.to(self.feat_ext.weight.dtype))
-            return torch.cat((features, self.get_grad(frame).to(features)), 1)
-
         sides = []
         for position, flow in ((first, flow1), (first + 1, flow2)):
-            found = memo("context", (position,), partial(context, position), _KEEP_FEATURES)
+            found = memo("context", (position,), partial(parts.context, frames[:, position]))
             sides.append((_warp(found, flow), _warp(frames[:, position], flow)))
         (context1, warped1), (context2, warped2) = sides
         blended = torch.lerp(warped2, warped1, share)
-        seen = (
-            context1[:, :64],
-            context2[:, :64],
-            context1[:, 64:],
-            context2[:, 64:],
-            warped1.to(context1),
-            warped2.to(context2),
-        )
-        return (blended + self.synthesisnet(torch.cat(seen, 1))).clamp(0, 1)
+        residual = parts.residual(context1, context2, warped1, warped2)
+        return (blended + residual).clamp(0, 1)
 
 
 class EQVI(Network, QuadraticModel):
@@ -297,7 +318,7 @@ class EQVI(Network, QuadraticModel):
     timestep_map = True
     has_scale = False
     has_motion = True
-    safe_dtypes = FLOAT32_ONLY
+    safe_dtypes = SAFE_DTYPES
 
     def forward(  # type: ignore[override]
         self,
@@ -323,7 +344,7 @@ class EQVIFusion(Network):
     size_multiple = 128  # half the size is a multiple of 64 too
     timestep_map = True
     has_scale = False
-    safe_dtypes = FLOAT32_ONLY
+    safe_dtypes = SAFE_DTYPES
 
     def __init__(self) -> None:
         super().__init__()
@@ -344,7 +365,10 @@ class EQVIFusion(Network):
         small = resize(frames.flatten(0, 1), 0.5).unflatten(0, frames.shape[:2])
         small_t = timestep if timestep.shape[2:] == (1, 1) else resize(timestep, 0.5)
         half = resize(self.QVI_model(small, small_t, memo.view("half")), 2)
-        share = self.FusionNet(torch.cat((full, half), 1))
+        if fusible(self.FusionNet, full):
+            share = fused_mask(self.FusionNet, _SLOPE)(full, half)
+        else:
+            share = self.FusionNet(torch.cat((full, half), 1))
         return torch.lerp(half, full, share)
 
 

@@ -35,8 +35,9 @@ _DTYPES = {
 _BAND_BYTES = 4 << 20
 _BAND_ROWS = 8
 
-#: For so many sizes of input a convolution keeps its weights in order: bands and tiles have some.
-_SIZES = 4
+#: For so many sizes of input a convolution keeps its weights in order: bands, tiles and the levels
+#: of a pyramid have some.
+_SIZES = 8
 
 _prepared: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictionary()
 
@@ -157,10 +158,11 @@ def _has_packing() -> bool:
     )
 
 
-def packed_conv(conv: nn.Conv2d, slope: float = 1.0) -> PackedConv:
-    """A convolution as it is, with a leaky ReLU of ``slope`` behind it."""
+def packed_conv(conv: nn.Conv2d, slope: float = 1.0, room: int = 0) -> PackedConv:
+    """A convolution as it is, with a leaky ReLU of ``slope`` behind it; so many channels more of
+    its input, behind its own, do not count."""
     return PackedConv(
-        conv.weight,
+        F.pad(conv.weight.detach(), (0, 0, 0, 0, 0, room)),
         conv.bias,
         stride=int(conv.stride[0]),
         padding=int(conv.padding[0]),

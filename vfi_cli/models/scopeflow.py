@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.models.base import FLOAT32_ONLY, Network
+from vfi_cli.models.base import Network
 from vfi_cli.models.blocks import conv_leaky, dtype_of
+from vfi_cli.models.fused_scopeflow import FusedFlowNet, fused
+from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 from vfi_cli.native.ops import backwarp, correlation
 
@@ -36,6 +38,9 @@ _LEVELS = 5
 _UNIT = 0.05
 #: Bilinear weights inside the picture that count as all of it, whatever their rounding.
 _SEEN = 0.99999
+
+#: Convolutions in bfloat16 move flow by a hundredth of a pixel, because it is added up in float32.
+SAFE_DTYPES = frozenset({torch.float32, torch.bfloat16})
 
 #: The key that tells weights of our own (see :class:`FlowNet`).
 KEY = "scaled_once"
@@ -108,22 +113,27 @@ class ContextNetwork(nn.Module):
 
 
 class BilateralRefinement(nn.Module):
-    """Each flow vector as a mean of its 3 × 3 neighbours, with weights from picture and flow."""
+    """From flow, difference of the pictures and features, how to weigh a flow's neighbours."""
 
     def __init__(self) -> None:
         super().__init__()
         widths = (2 + 1 + _PROJECTED, *_BILATERAL, 9)
         self.convs = nn.Sequential(*(conv_leaky(a, b) for a, b in pairwise(widths)))
 
-    def forward(self, flow: Tensor, difference: Tensor, features: Tensor) -> Tensor:
-        centred = flow - flow.mean((2, 3), keepdim=True)
-        contrast = difference.norm(dim=1, keepdim=True)
-        dtype = features.dtype
-        x = self.convs(torch.cat((centred.to(dtype), contrast.to(dtype), features), 1)).float()
-        weights = torch.softmax(-(x**2), dim=1).unsqueeze(1)
-        neighbours = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
-        neighbours = neighbours.view(flow.shape[0], 2, 9, *flow.shape[2:])
-        return (neighbours * weights).sum(2)
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convs(x)
+
+
+def _mean_of_neighbours(flow: Tensor, x: Tensor) -> Tensor:
+    """The flow's 3 × 3 neighbours weighted by what the refinement puts out, (B, 9, h, w)."""
+    weights = torch.softmax(-(x.float() ** 2), dim=1).unsqueeze(1)
+    neighbours = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
+    neighbours = neighbours.view(flow.shape[0], 2, 9, *flow.shape[2:])
+    return (neighbours * weights).sum(2)
+
+
+def _join(*parts: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.cat([part.to(dtype) for part in parts], 1)
 
 
 def _resize_as(x: Tensor, like: Tensor) -> Tensor:
@@ -169,9 +179,33 @@ class FlowNet(nn.Module):
         )
         self.refine_flow = BilateralRefinement()
 
+    def _parts(self, frame: Tensor) -> FlowNet | FusedFlowNet:
+        """The convolutions, as modules or prepared."""
+        return fused(self) if fusible(self, frame) else self
+
+    def pyramid(self, frame: Tensor) -> list[Tensor]:
+        """Features of a frame, coarsest first."""
+        return self.feature_pyramid_extractor(frame)
+
+    def project(self, level: int, x: Tensor) -> Tensor:
+        """A level's features in fewer channels."""
+        return self.conv_1x1[level](x)
+
+    def estimate(self, *seen: Tensor) -> tuple[Tensor, Tensor]:
+        """From costs, features and flow: all that was made of them, and the flow's residual."""
+        return self.flow_estimators(_join(*seen, dtype=dtype_of(self)))
+
+    def look_around(self, dense: Tensor, flow: Tensor) -> Tensor:
+        """From what :meth:`estimate` has made, and the flow with its residual: one more."""
+        return self.context_networks(_join(dense, flow, dtype=dense.dtype))
+
+    def weigh(self, *seen: Tensor) -> Tensor:
+        """From flow, contrast and features what :func:`_mean_of_neighbours` weighs by."""
+        return self.refine_flow(_join(*seen, dtype=dtype_of(self)))
+
     def features(self, frame: Tensor) -> list[Tensor]:
         """What :meth:`between` needs of a frame (B, 3, H, W), sizes multiples of 64."""
-        return self.feature_pyramid_extractor(frame)
+        return self._parts(frame).pyramid(frame)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Flow from ``first`` to ``second``, (B, 2, H, W), in pixels."""
@@ -187,6 +221,7 @@ class FlowNet(nn.Module):
     ) -> Tensor:
         """Flow from the first frame to the second, from frames and their features; the flow of
         each level (B, 2, h, w), in pixels of the frames, goes to ``levels``."""
+        parts = self._parts(first)
         height, width = first.shape[2:]
         flow = first.new_zeros(first.shape[0], 2, *features0[0].shape[2:])
         for level in range(_LEVELS):
@@ -196,17 +231,18 @@ class FlowNet(nn.Module):
                 flow = _resize_as(flow, x0)
                 warped = _warp(x1, flow, (height, width))
             cost = F.leaky_relu(correlation(x0, warped, _RANGE), 0.1)
-            projected = self.conv_1x1[level](x0) if level < _LEVELS - 1 else x0
+            projected = parts.project(level, x0) if level < _LEVELS - 1 else x0
             # The estimators see and give flow in pixels of their own level.
             unit = (_UNIT * width / x0.shape[3], _UNIT * height / x0.shape[2])
             local = _axes(flow, 1 / unit[0], 1 / unit[1])
-            dtype = x0.dtype
-            dense, residual = self.flow_estimators(torch.cat((cost, projected, local.to(dtype)), 1))
+            dense, residual = parts.estimate(cost, projected, local)
             local = local + residual.float()
-            local = local + self.context_networks(torch.cat((dense, local.to(dtype)), 1)).float()
+            local = local + parts.look_around(dense, local).float()
             flow = _axes(local, *unit)
             small0, small1 = _resize_as(first, x0), _resize_as(second, x0)
-            flow = self.refine_flow(flow, small0 - _warp(small1, flow, (height, width)), projected)
+            difference = small0 - _warp(small1, flow, (height, width))
+            centred, contrast = flow - flow.mean((2, 3), keepdim=True), difference.norm(dim=1)
+            flow = _mean_of_neighbours(flow, parts.weigh(centred, contrast.unsqueeze(1), projected))
             if KEY not in self._buffers:
                 flow = _axes(flow, *unit)
             if levels is not None:
@@ -229,7 +265,7 @@ class ScopeFlow(Network, FlowNet):
     has_scale = False
     has_frames = False
     has_flow = True
-    safe_dtypes = FLOAT32_ONLY
+    safe_dtypes = SAFE_DTYPES
 
     def flow(self, frames: Tensor) -> Tensor:
         return FlowNet.forward(self, frames[:, 0], frames[:, 1])
