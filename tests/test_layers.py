@@ -43,6 +43,10 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 LIGHT = ("errors", "frame", "timeline", "cuts", "duplicates", "scenes", "windows", "plan", "cli")
 
 
+#: The only modules of io that compute, and load torch.
+COMPUTE = ("io.color", "io.device")
+
+
 @functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name without ``vfi_cli.``."""
@@ -143,7 +147,7 @@ def test_no_two_modules_need_each_other_to_be_loaded() -> None:
 @pytest.mark.parametrize("heavy", ["torch", "torchvision"])
 def test_light_rooms_load_no_torch(heavy: str) -> None:
     for name, path in modules().items():
-        if room_of(name) in LIGHT or (room_of(name) == "io" and name != "io.color"):
+        if room_of(name) in LIGHT or (room_of(name) == "io" and name not in COMPUTE):
             early = {found.split(".")[0] for found in imports(path, early=True)}
             assert heavy not in early, f"{name} imports {heavy} when it is loaded"
 
@@ -165,7 +169,7 @@ def test_light_rooms_stay_light_through_what_they_import() -> None:
 
     for name in modules():
         light = room_of(name) in LIGHT and not name.startswith("cli.")
-        if light or (room_of(name) == "io" and name != "io.color"):
+        if light or (room_of(name) == "io" and name not in COMPUTE):
             for other in reached(name, set()):
                 assert "torch" not in loads[other], f"{name} loads torch by way of {other}"
 

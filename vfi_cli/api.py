@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from vfi_cli.errors import InputError, ModelError, OutputError, TruncatedInputEr
 from vfi_cli.execute.local import render_missing
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.containers import MUXERS, muxer_for
-from vfi_cli.io.decode import Broken, SourceInfo, probe
+from vfi_cli.io.decode import Broken, SourceInfo, choose_hwaccel, probe
 from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
@@ -77,6 +77,7 @@ class ConvertOptions:
     #: −1 to 1; all rows are then brought to the time of the output frame.
     rolling_shutter: tuple[float | Fraction, float | Fraction] | None = None
     audio: Literal["copy", "drop", "stretch"] = "copy"
+    hwaccel: Literal["none", "auto", "cuda"] = "none"  # as io.decode.choose_hwaccel has it
     overwrite: bool = False
     allow_truncated: bool = False
 
@@ -140,7 +141,12 @@ def prepare(
     )
     encoder = choose_encoder(options.encoder, info, target.suffix)
     interval = 1 / info.nominal_rate
-    settings = render_settings(options, interpolator(), info.width, info.height, interval)
+    model = interpolator()
+    settings = render_settings(options, model, info.width, info.height, interval)
+    hwaccel, refusal = choose_hwaccel(options.hwaccel, info, str(model.device))
+    settings = replace(settings, hwaccel=hwaccel)
+    if refusal is not None:
+        info = replace(info, warnings=(*info.warnings, refusal))
     return make_plan(info, timeline, grid, settings, encoder, streams), target
 
 
@@ -192,7 +198,7 @@ def convert_file(
         duration=counts.frames / plan.grid.fps,
         size=target.stat().st_size,
         seconds=time.monotonic() - began,
-        warnings=(*info.warnings, *met, *warnings),
+        warnings=(*plan.info.warnings, *met, *warnings),
     )
     if cut_short is not None and not options.allow_truncated:
         raise TruncatedInputError(f"{cut_short} (--allow-truncated accepts it)", made)

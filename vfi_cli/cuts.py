@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vfi_cli.frame import Frame
+from vfi_cli.frame import Frame, Plane, on_host
 
 #: Frames before the first and after the second of a pair that its decision looks at.
 CONTEXT = 3
@@ -72,17 +73,26 @@ def _columns(size: int, cells: int) -> tuple[NDArray[np.int64], Floats]:
     return np.stack([low, high], axis=1), matrix
 
 
-def _thumbnail(plane: NDArray[np.uint8] | NDArray[np.uint16]) -> Floats:
+def _thumbnail(plane: Plane) -> Floats:
     """Mean code value of _ROWS × _COLUMNS equal parts of a plane."""
     height, width = plane.shape
     bands, _ = _columns(height, _ROWS)
-    rows = np.empty((_ROWS, width), np.float32)
-    # summing bands of rows first keeps all work on the full plane in vectorised integer adds
-    accumulator = np.uint16 if plane.dtype == np.uint8 and height <= 256 * _ROWS else np.uint32
-    for row, (a, b) in enumerate(bands):
-        rows[row] = plane[a:b].sum(axis=0, dtype=accumulator)
+    rows = _band_sums(plane, bands).astype(np.float32)
     rows /= (bands[:, 1] - bands[:, 0])[:, None]
     return rows @ _columns(width, _COLUMNS)[1]
+
+
+def _band_sums(plane: Plane, bands: NDArray[np.int64]) -> NDArray[Any]:
+    """Sums of bands of rows, added up where the plane lies: nothing more leaves a device."""
+    height, width = plane.shape
+    # summing bands of rows first keeps all work on the full plane in vectorised integer adds
+    if not isinstance(plane, np.ndarray):
+        samples = plane.int()
+        above = samples.new_zeros((height + 1, width))  # of each row, all that lies over it
+        above[1:] = samples.cumsum(0, dtype=samples.dtype)
+        return on_host(above[bands[:, 1].tolist()] - above[bands[:, 0].tolist()])
+    accumulator = np.uint16 if plane.dtype == np.uint8 and height <= 256 * _ROWS else np.uint32
+    return np.stack([plane[a:b].sum(axis=0, dtype=accumulator) for a, b in bands])
 
 
 def signature(frame: Frame) -> Signature:
@@ -108,7 +118,7 @@ def signature(frame: Frame) -> Signature:
             chroma = np.zeros((2, _ROWS, _COLUMNS), np.float32)
         sparse = frame.planes[0]
     step = max(1, round(frame.width / _DETAIL))
-    detail = sparse[step // 2 :: step, step // 2 :: step]
+    detail = on_host(sparse[step // 2 :: step, step // 2 :: step])
     codes = np.right_shift(detail, layout.bits - 8).astype(np.uint8)
     return _describe(luma, chroma, codes)
 

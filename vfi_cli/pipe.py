@@ -143,7 +143,9 @@ class _Run:
         self.streams: StreamPlan | None = None
         self._copier: StreamCopier | None = None
         self._temporary: Path | None = None
-        self._warnings: tuple[str, ...] = ()  # met while frames were made
+        self._warnings: tuple[str, ...] = ()
+        if options.hwaccel == "cuda":
+            self._warnings = ("--hwaccel cuda: what comes or goes by a pipe is decoded by the CPU",)
 
     def open_sink(self, target: BinaryIO | Path, waiting: deque[Packet]) -> _Sink:
         info, options = self._reader.info, self._options
@@ -212,7 +214,7 @@ class _Run:
             if self._temporary is not None:
                 self._temporary.unlink(missing_ok=True)
             raise
-        self._warnings = tuple(synthesizer.warnings)
+        self._warnings += tuple(synthesizer.warnings)
         return counts
 
     def finish(self, target: BinaryIO | Path, counts: Counts, overwrite: bool) -> tuple[str, ...]:

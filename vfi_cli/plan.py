@@ -67,6 +67,8 @@ class RenderSettings:
     dedupe: bool = False
     #: How many seconds later than the frame's time its top and its bottom row were exposed.
     rolling_shutter: tuple[Fraction, Fraction] | None = None
+    #: The CUDA device that decodes, and from which NVENC reads; "none": the CPU decodes.
+    hwaccel: str = "none"
 
 
 @dataclass(frozen=True)

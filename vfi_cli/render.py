@@ -204,7 +204,7 @@ def render_segment(
     part, start_pts = reading(plan, segment)
     timeline = plan.timeline
     counts = Counts()
-    reader = FrameReader(plan.info, start_pts=start_pts)
+    reader = FrameReader(plan.info, start_pts=start_pts, hwaccel=plan.settings.hwaccel)
 
     def end(last: Shown) -> Fraction:
         if reader.broken is not None:
@@ -248,6 +248,7 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
         width=info.width,
         height=info.height,
         sample_aspect_ratio=info.sample_aspect_ratio,
+        hwaccel=plan.settings.hwaccel,
     )
 
 

@@ -109,6 +109,7 @@ def convert(
     crf: opt.Crf = None,
     preset: opt.Preset = None,
     pix_fmt: opt.PixFmt = "auto",
+    hwaccel: opt.Hwaccel = "none",
     pipe_format: PipeFormat = "auto",
     start: opt.Start = None,
     end: opt.End = None,

@@ -271,6 +271,23 @@ def _opens(encoder: str) -> bool:
     return True
 
 
+def decoders() -> Iterator[Finding]:
+    from av.codec.hwaccel import hwdevices_available
+
+    from vfi_cli.io.device import EXACT_CODECS, nvdec_starts
+
+    here = "all by the CPU"
+    if "cuda" not in hwdevices_available():
+        yield Finding("decoders", "ok", f"{here}; this build of FFmpeg has no NVDEC")
+    elif nvdec_starts():
+        codecs = ", ".join(sorted(EXACT_CODECS))
+        yield Finding("decoders", "ok", f"{here}, or with --hwaccel cuda by NVDEC: {codecs}")
+    else:
+        yield Finding(
+            "decoders", "ok", f"{here}; NVDEC is in the build, without its hardware or driver here"
+        )
+
+
 def models() -> Iterator[Finding]:
     from vfi_cli.models import weights
 
@@ -334,6 +351,7 @@ EXAMINATIONS: dict[str, Callable[[], Iterator[Finding]]] = {
     "versions": versions,
     "devices": devices,
     "operators": operators,
+    "decoders": decoders,
     "encoders": encoders,
     "weights": models,
     "disk": disk,

@@ -317,6 +317,15 @@ PixFmt = Annotated[
         rich_help_panel=_ENCODING,
     ),
 ]
+Hwaccel = Annotated[
+    Literal["none", "auto", "cuda"],
+    typer.Option(
+        metavar="none|auto|cuda",
+        help="Who decodes: the CPU, or NVDEC, whose frames stay on the GPU, up to an encoder such "
+        "as h264_nvenc. auto: NVDEC where the model runs on the GPU. Never tried on one yet.",
+        rich_help_panel=_ENCODING,
+    ),
+]
 
 # Part of the input
 

@@ -65,7 +65,7 @@ def conversion(params: Mapping[str, Any], timing: Timing, audio: str = "copy") -
             name: params[name]
             for name in (
                 *("cuts", "cuts_threshold", "dedupe", "rolling_shutter"),
-                *("overwrite", "allow_truncated"),
+                *("hwaccel", "overwrite", "allow_truncated"),
             )
         },
     )

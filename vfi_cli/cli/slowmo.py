@@ -54,6 +54,7 @@ def slowmo(
     crf: opt.Crf = None,
     preset: opt.Preset = None,
     pix_fmt: opt.PixFmt = "auto",
+    hwaccel: opt.Hwaccel = "none",
     start: opt.Start = None,
     end: opt.End = None,
     allow_truncated: AllowTruncated = False,

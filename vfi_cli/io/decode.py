@@ -1,7 +1,8 @@
 """Decode a file's pictures, exactly the frames that :func:`probe` announced.
 
 Public: :func:`probe`, :class:`SourceInfo`, :class:`HdrInfo`, :class:`FrameReader`,
-:class:`Broken`, and :func:`open_stream` and :class:`StreamReader` for pipes.
+:class:`Broken`, :func:`choose_hwaccel`, and :func:`open_stream` and :class:`StreamReader` for
+pipes.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
 import av
 from av.video.frame import VideoFrame
 
-from vfi_cli.frame import Frame, Samples
+from vfi_cli.frame import Frame, Plane
 from vfi_cli.io.feed import PacketFeed, decode_packet
 from vfi_cli.io.formats import readable_format, unpack
 from vfi_cli.io.pipe import StreamReader, open_stream
@@ -29,6 +31,7 @@ __all__ = [
     "HdrInfo",
     "SourceInfo",
     "StreamReader",
+    "choose_hwaccel",
     "open_stream",
     "probe",
 ]
@@ -37,6 +40,10 @@ __all__ = [
 _MAX_FALSE_ALARMS = 3
 #: Frames in a row that a decoder may leave out without an error, as hidden ones.
 _MAX_HIDDEN = 2
+#: Packets within which a hardware decoder must have shown a picture to be trusted with a file.
+_TRIAL_PACKETS = 64
+#: PyAV's name for the format of pictures on an NVIDIA GPU.
+_ON_DEVICE = "cuda"
 
 
 @dataclass(slots=True)
@@ -58,13 +65,25 @@ class FrameReader:
     :attr:`broken` says where and why. A picture of another size or format than the first
     counts as damage. A frame that the decoder leaves out without an error was never meant to
     be seen: the one before is delivered again in its place, as a player goes on showing it.
+
+    ``hwaccel``: the CUDA device whose NVDEC decodes ("cuda:1"), as :func:`choose_hwaccel` found it
+    fit, or "none". Frames that it decodes have their planes there, complete. It hides damage
+    within a picture, so that less of it is told; and where it gives up, the CPU decodes.
     """
 
-    def __init__(self, info: SourceInfo, *, start_pts: int | None = None, threads: int = 0) -> None:
+    def __init__(
+        self,
+        info: SourceInfo,
+        *,
+        start_pts: int | None = None,
+        threads: int = 0,
+        hwaccel: str = "none",
+    ) -> None:
         self.info = info
         self.broken: Broken | None = None
         self._first = 0 if start_pts is None else bisect_left(info.pts, start_pts)
         self._threads = threads
+        self._hwaccel = hwaccel
         self._corrupt = frozenset(info.corrupt_packets)
         self._feed: PacketFeed | None = None
         self._stop = len(info.pts)  # no frame from here on is delivered
@@ -104,7 +123,7 @@ class FrameReader:
                 if last is not None and shown.picture is last.picture and converted is not None:
                     converted = self._frame(shown.number, converted.planes, converted.interlaced)
                 else:
-                    planes = unpack(shown.picture)[1]
+                    planes = self._planes(shown.picture)
                     converted = self._frame(shown.number, planes, shown.picture.interlaced_frame)
                 last = shown
                 yield converted
@@ -116,7 +135,14 @@ class FrameReader:
                 self._feed.close()
                 self._feed = None
 
-    def _frame(self, number: int, planes: tuple[Samples, ...], interlaced: bool) -> Frame:
+    def _planes(self, picture: VideoFrame) -> tuple[Plane, ...]:
+        if picture.format.name != _ON_DEVICE:
+            return unpack(picture)[1]
+        from vfi_cli.io.device import fetch
+
+        return fetch(picture, self.info.layout.bits)
+
+    def _frame(self, number: int, planes: tuple[Plane, ...], interlaced: bool) -> Frame:
         info = self.info
         end = info.pts[number + 1] if number + 1 < len(info.pts) else info.end_pts
         return Frame(
@@ -197,9 +223,9 @@ class FrameReader:
                 f"the picture's size changes from {info.width}×{info.height} "
                 f"to {picture.width}×{picture.height}"
             )
-        form = readable_format(picture.format.name)
-        if form is None or form.layout != info.layout:
-            return f"the pixel format changes from {info.pix_fmt} to {picture.format.name}"
+        if not _fits(picture, info):
+            form = picture.sw_format or picture.format
+            return f"the pixel format changes from {info.pix_fmt} to {form.name}"
         return "damaged picture" if picture.is_corrupt else None
 
     def _damage(self, number: int, reason: str) -> None:
@@ -274,7 +300,7 @@ class FrameReader:
         info = self.info
         if self._feed is not None:
             self._feed.close()
-        self._feed = feed = PacketFeed(info, key, threads=self._threads)
+        self._feed = feed = PacketFeed(info, key, threads=self._threads, hwaccel=self._hwaccel)
         self._key = info.number_of(info.key_pts[key]) if key > 0 else 0
         number = -1
         for packet_number, packet in feed:
@@ -343,3 +369,57 @@ class FrameReader:
         finally:
             feed.close()
         return None, pictures
+
+
+def _fits(picture: VideoFrame, info: SourceInfo) -> bool:
+    """Whether a picture's samples are of the layout that was announced."""
+    if picture.format.name != _ON_DEVICE:
+        form = readable_format(picture.format.name)
+        return form is not None and form.layout == info.layout
+    from vfi_cli.io.device import surface_format
+
+    assert picture.sw_format is not None
+    return picture.sw_format.name == surface_format(info.layout, info.width, info.height)
+
+
+def choose_hwaccel(asked: str, info: SourceInfo, device: str) -> tuple[str, str | None]:
+    """The ``hwaccel`` of a :class:`FrameReader`, and what a person should hear of it.
+
+    ``asked``: "none"; "cuda", NVDEC on the CUDA device that ``device`` names, else on the first;
+    or "auto", NVDEC where ``device``, on which the frames are wanted, is such a one.
+    """
+    where = device if device.startswith("cuda") else "cuda"
+    if asked == "none" or (asked == "auto" and where != device):
+        return "none", None
+    refusal = _refusal(info, where)
+    if refusal is None:
+        return where, None
+    return "none", f"--hwaccel cuda: {refusal}; the CPU decodes" if asked == "cuda" else None
+
+
+def _refusal(info: SourceInfo, device: str) -> str | None:
+    """Why NVDEC cannot decode a file, found by decoding its first picture; None where it can."""
+    from vfi_cli.io.device import EXACT_CODECS, surface_format
+
+    what = f"{info.codec} of {info.width}×{info.height} in {info.pix_fmt}"
+    if info.codec not in EXACT_CODECS:
+        return f"a GPU's pictures of {info.codec} are not exactly those of the CPU"
+    if surface_format(info.layout, info.width, info.height) is None:
+        return f"{what} cannot be handed on within the GPU"
+    feed = PacketFeed(info, 0, threads=1, hwaccel=device)
+    if not feed.context.is_hwaccel:
+        feed.close()
+        return "there is no NVIDIA GPU here that this installation can decode with"
+    packets = islice(feed, _TRIAL_PACKETS)
+    pictures = (p for _, packet in packets for p in decode_packet(feed.context, packet))
+    try:
+        first = next(pictures, None)
+    except av.error.FFmpegError:
+        first = None
+    finally:
+        feed.close()
+    if first is None or first.format.name != _ON_DEVICE:
+        return f"this GPU does not decode {what}"
+    # Where the left or the top is to be cropped away, a picture on the device keeps it.
+    whole = (first.width, first.height) == (info.width, info.height)
+    return None if whole and _fits(first, info) else f"this GPU decodes {what} to another form"

@@ -10,12 +10,14 @@ import contextlib
 import errno
 import io
 import os
+from dataclasses import replace
 from fractions import Fraction
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import av
 from av.codec import Codec
+from av.codec.hwaccel import HWAccel
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
@@ -24,6 +26,9 @@ from vfi_cli.frame import ColorSpec, Frame
 from vfi_cli.io import y4m
 from vfi_cli.io.codecs import CODECS, EncoderConfig, EncoderOptions, choose_encoder
 from vfi_cli.io.formats import pack
+
+if TYPE_CHECKING:
+    from vfi_cli.io.device import Surfaces
 
 __all__ = [
     "CODECS",
@@ -36,6 +41,8 @@ __all__ = [
 
 #: Seconds between keyframes of the output.
 KEYFRAME_SECONDS = 3
+#: How the names end of encoders that take frames on a CUDA device.
+_TAKES_SURFACES = "_nvenc"
 
 
 class VideoWriter:
@@ -45,6 +52,9 @@ class VideoWriter:
     not closed). ``container`` is FFmpeg's muxer name, the configuration's own where it is None.
     GOPs are closed, and the stream's parameter sets depend on the configuration alone, so that
     segments of one configuration can be joined.
+
+    ``hwaccel``: the CUDA device ("cuda:1") from which an NVENC encoder takes frames whose planes
+    lie there, where their layout allows it; or "none".
 
     Raises OutputError where the encoder does not open or the target cannot be written.
     """
@@ -60,8 +70,13 @@ class VideoWriter:
         color: ColorSpec | None = None,
         sample_aspect_ratio: Fraction = Fraction(1),
         container: str | None = None,
+        hwaccel: str = "none",
     ) -> None:
+        self._surfaces: Surfaces | None = None
+        if hwaccel != "none" and config.encoder.endswith(_TAKES_SURFACES):
+            config = self._use_device(config, width, height)
         self.config = config
+        self._hwaccel = hwaccel
         self.color = config.color if color is None else color
         self.frames = 0
         self._size = (width, height)
@@ -119,7 +134,23 @@ class VideoWriter:
             format=self._muxer,
             container_options={"avoid_negative_ts": "disabled", "fflags": "+bitexact"},
         )
-        self._stream = add_video_stream(
+        if self._surfaces is None:
+            self._stream = self._add_stream(None)
+        else:
+            from vfi_cli.io.device import accelerator, context_of
+
+            try:
+                with context_of(self._hwaccel):
+                    self._stream = self._add_stream(accelerator(self._hwaccel))
+            except av.error.FFmpegError as error:
+                raise OutputError(f"{self._hwaccel} cannot be used to encode ({error})") from error
+        self._guard(self._out.start_encoding)
+
+    def _add_stream(self, hwaccel: HWAccel | None) -> VideoStream:
+        """The stream, with the encoder open."""
+        assert self._out is not None
+        width, height = self._size
+        stream = add_video_stream(
             self._out,
             self.config,
             fps=self._fps,
@@ -127,9 +158,20 @@ class VideoWriter:
             height=height,
             color=self.color,
             sample_aspect_ratio=self._aspect,
+            hwaccel=hwaccel,
         )
-        open_encoder(self._stream, self.config)
-        self._guard(self._out.start_encoding)
+        open_encoder(stream, self.config)
+        return stream
+
+    def _use_device(self, config: EncoderConfig, width: int, height: int) -> EncoderConfig:
+        """The configuration that takes the same samples in surfaces, where there are such."""
+        from vfi_cli.io.device import Surfaces, surface_format
+
+        form = surface_format(config.layout, width, height)
+        if form is None:
+            return config
+        self._surfaces = Surfaces(config.layout, width, height)
+        return replace(config, pix_fmt=form)
 
     def write(self, frame: Frame) -> None:
         """Encode the next frame, in the encoder's layout; its own time does not matter."""
@@ -141,14 +183,24 @@ class VideoWriter:
             frame = fitted(frame, self.config, self.color)
             self._guard(y4m.write_frame, self._file, frame)
         else:
-            picture = to_picture(frame, self.config, self.color, self.frames, self._fps)
-            self._guard(self._encode, picture)
+            self._guard(self._encode, self._picture(frame))
         self.frames += 1
+
+    def _picture(self, frame: Frame) -> av.VideoFrame:
+        if self._surfaces is not None and frame.layout == self.config.layout:
+            from vfi_cli.io.device import on_device
+
+            if on_device(frame.planes):
+                picture = self._surfaces.picture(frame.planes, self.frames)
+                return _described(picture, self.color, self.frames, self._fps)
+        return to_picture(frame, self.config, self.color, self.frames, self._fps)
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         assert self._stream is not None
         assert self._out is not None
         for packet in self._stream.encode(picture):
+            if self._surfaces is not None:
+                self._surfaces.release(packet.pts)
             packet.duration = packet.duration or 1
             self._out.mux_one(packet)
 
@@ -217,6 +269,7 @@ def add_video_stream(
     height: int,
     color: ColorSpec,
     sample_aspect_ratio: Fraction,
+    hwaccel: HWAccel | None = None,
 ) -> VideoStream:
     """A stream of an output container with everything set and the encoder not yet open."""
     options = dict(config.options)
@@ -227,7 +280,8 @@ def add_video_stream(
         options["flags"] = options.get("flags", "") + "+cgop"
     if color.chroma_location:
         options["chroma_sample_location"] = str(color.chroma_location)
-    stream = out.add_stream(config.encoder, rate=fps, options=options, width=width, height=height)
+    size = {"width": width, "height": height}
+    stream = out.add_stream(config.encoder, rate=fps, options=options, hwaccel=hwaccel, **size)
     assert isinstance(stream, VideoStream)
     stream.pix_fmt = config.pix_fmt
     context = stream.codec_context
@@ -277,23 +331,25 @@ def fitted(frame: Frame, config: EncoderConfig, color: ColorSpec) -> Frame:
         return frame
     from vfi_cli.io.color import convert_layout
 
-    return convert_layout(frame, config.layout, color)
+    return convert_layout(frame.with_planes(frame.host_planes), config.layout, color)
 
 
 def to_picture(
     frame: Frame, config: EncoderConfig, color: ColorSpec, number: int, fps: Fraction
 ) -> av.VideoFrame:
     """Output frame ``number``, ready for the encoder."""
-    planes = fitted(frame, config, color).planes
+    planes = fitted(frame, config, color).host_planes
     picture = pack(planes, config.pix_fmt, frame.width, frame.height)
+    return _described(picture, color, number, fps)
+
+
+def _described(
+    picture: av.VideoFrame, color: ColorSpec, number: int, fps: Fraction
+) -> av.VideoFrame:
     picture.pts = number
     picture.time_base = 1 / fps
-    _state_color(picture, color)
-    return picture
-
-
-def _state_color(picture: av.VideoFrame, color: ColorSpec) -> None:
     picture.color_range = 2 if color.full_range else 1
     picture.colorspace = color.matrix
     picture.color_primaries = color.primaries
     picture.color_trc = color.transfer
+    return picture

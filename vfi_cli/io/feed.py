@@ -27,9 +27,20 @@ _SLICES_ONLY = frozenset({"ffv1"})
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
-def decoder_of(stream: VideoStream, *, threads: int, strict: bool) -> VideoCodecContext:
-    """A stream's decoder, not yet open. ``threads`` 0 is one a core; strict reports all damage."""
+def decoder_of(
+    stream: VideoStream, *, threads: int, strict: bool, hwaccel: str = "none"
+) -> VideoCodecContext:
+    """A stream's decoder, not yet open. ``threads`` 0 is one a core; strict reports all damage.
+
+    ``hwaccel``: the CUDA device whose NVDEC decodes what it can ("cuda:1"), or "none".
+    """
     context = stream.codec_context
+    if hwaccel != "none":
+        from vfi_cli.io.device import hardware_decoder
+
+        hardware = hardware_decoder(stream, hwaccel)
+        if hardware is not None:
+            context, threads = hardware, 1
     name = context.codec.canonical_name
     # Matroska's own element reads "alpha_mode", a tag of that name "ALPHA_MODE".
     stated = {key.lower(): value for key, value in stream.metadata.items()}
@@ -56,9 +67,10 @@ class PacketFeed:
 
     Starts with the ``key``-th keyframe of ``info``, or with ``info.first_packet`` where ``key``
     is 0. A demuxer that gives up ends the packets; the frames that are missing will tell.
+    ``hwaccel`` as in :func:`decoder_of`.
     """
 
-    def __init__(self, info: SourceInfo, key: int, *, threads: int) -> None:
+    def __init__(self, info: SourceInfo, key: int, *, threads: int, hwaccel: str = "none") -> None:
         self._info = info
         self._container: InputContainer | None = None
         self._found: Packet | None = None
@@ -66,7 +78,7 @@ class PacketFeed:
         self.stream = self._open()
         if key > 0 and not self._seek(key):
             self.stream = self._open()
-        self.context = decoder_of(self.stream, threads=threads, strict=info.strict)
+        self.context = decoder_of(self.stream, threads=threads, strict=info.strict, hwaccel=hwaccel)
 
     def close(self) -> None:
         if self._container is not None:
