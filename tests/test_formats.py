@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
@@ -78,7 +79,7 @@ def test_places_of_components_are_swscales(name):
         for n in range(layout.components)
     )
     try:
-        other = pack(planes, name, width, height).reformat(format=plain)
+        other = pack(planes, name, width, height).reformat(format=plain, threads=1)
     except ValueError:
         pytest.skip("swscale does not convert it")
     assert all(map(np.array_equal, planes, unpack(other)[1]))
@@ -104,3 +105,11 @@ def test_formats_outside_the_table_have_a_neighbour():
     assert neighbour("cuda") is None
     with pytest.raises(ValueError, match="nonsense"):
         pack((), "nonsense", 2, 2)
+
+
+def test_what_swscale_converts_does_not_depend_on_the_number_of_cores():
+    frame = av.VideoFrame(70, 46, "bayer_rggb8")
+    random = np.random.default_rng(0)
+    frame.planes[0].update(random.integers(0, 256, frame.planes[0].buffer_size, np.uint8).tobytes())
+    wanted = unpack(frame.reformat(format="rgb24", threads=1))[1]
+    assert all(map(np.array_equal, wanted, unpack(frame)[1]))

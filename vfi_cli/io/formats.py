@@ -267,7 +267,8 @@ def unpack(frame: av.VideoFrame) -> tuple[PlaneLayout, tuple[Samples, ...]]:
         assert form is not None
         if name == "pal8":
             return form.layout, _palette(frame)
-        frame = frame.reformat(format=other)
+        # One thread: with more, what swscale makes near the borders of their parts differs.
+        frame = frame.reformat(format=other, threads=1)
     layout = form.layout
     planes = []
     for number, part in enumerate(form.components):
