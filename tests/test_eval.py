@@ -318,11 +318,11 @@ def test_the_command_says_what_is_missing(
     setkit.ucf101(tmp_path, ["1"])
     arguments = ["eval", "ucf101", "--data", str(tmp_path), "-m", "nearest"]
     assert main(arguments) == 4
-    assert "there are 1 clips, not 379" in capsys.readouterr().err
+    assert "there is 1 clip, not 379" in capsys.readouterr().err
     assert main([*arguments, "--allow-missing"]) == 0
     shown = capsys.readouterr().out
     assert "1 items of 1 clips; the whole set has 379 clips" in shown
-    assert "there are 1 clips, not 379" in shown
+    assert "there is 1 clip, not 379" in shown
 
 
 def test_the_list_has_every_benchmark_and_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from vfi_cli.datasets import layouts
 from vfi_cli.datasets.clips import FrameSequence, Picture, frame_count, picture_of
 from vfi_cli.datasets.layouts import LAYOUTS, Layout
-from vfi_cli.errors import InputError, UsageError
+from vfi_cli.errors import InputError, UsageError, counted
 
 Timed = tuple[Fraction, Picture]
 
@@ -103,7 +103,8 @@ def check_complete(name: str, found: Sequence[Item]) -> tuple[list[Item], tuple[
     gone = {item.clip: path for item in reversed(found) if (path := item.missing()) is not None}
     wrong = [f"{path} is missing" for path in reversed(gone.values())]
     if len(clips) != benchmark.clips:
-        wrong.append(f"there are {len(clips)} clips, not {benchmark.clips}")
+        there = "is" if len(clips) == 1 else "are"
+        wrong.append(f"there {there} {counted(len(clips), 'clip')}, not {benchmark.clips}")
     return [item for item in found if item.clip not in gone], tuple(wrong)
 
 
