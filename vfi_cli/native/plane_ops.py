@@ -23,6 +23,8 @@ from vfi_cli.native import plane_reference as reference
 
 Row = tuple[float, ...]
 
+_operators = torch.ops.vfi
+
 
 @dataclass(frozen=True, slots=True)
 class Coding:
@@ -84,7 +86,7 @@ def decode_planes(
     if not _native(picture, coding):
         reference.decode_planes(planes, coding, picture, limit=limit)
         return picture
-    torch.ops.vfi.decode_planes(
+    _operators.decode_planes(
         planes, picture, _flat(coding.decode), coding.offsets, _chroma(coding), limit
     )
     return picture
@@ -121,7 +123,7 @@ def encode_planes(
     if not _native(picture, coding):
         reference.encode_planes(picture, coding, planes, left, right)
         return planes
-    torch.ops.vfi.encode_planes(
+    _operators.encode_planes(
         picture,
         planes,
         _flat(coding.encode),
@@ -136,8 +138,7 @@ def encode_planes(
 
 
 def _native(picture: Tensor, coding: Coding) -> bool:
-    known = picture.device.type in ("cpu", "meta")
-    return known and ops.native_wanted(picture.device) and max(coding.chroma_w, coding.chroma_h) < 2
+    return ops.native_wanted(picture.device) and max(coding.chroma_w, coding.chroma_h) < 2
 
 
 def _check(planes: Sequence[Tensor], coding: Coding, picture: Tensor) -> None:

@@ -2,7 +2,7 @@
 // plane_ops.py.
 #pragma once
 
-#include <cstdint>
+#include "stencil.h"
 
 namespace vfi {
 
@@ -49,9 +49,55 @@ struct EncodePlanes {
 
 namespace {
 
-inline int64_t halved(int64_t size) { return (size + 1) / 2; }
-inline int64_t chroma_height(const Coding& c) { return c.half_y ? halved(c.height) : c.height; }
-inline int64_t chroma_width(const Coding& c) { return c.half_x ? halved(c.width) : c.width; }
+VFI_HOST_DEVICE inline int64_t halved(int64_t size) { return (size + 1) / 2; }
+VFI_HOST_DEVICE inline int64_t chroma_height(const Coding& c) {
+  return c.half_y ? halved(c.height) : c.height;
+}
+VFI_HOST_DEVICE inline int64_t chroma_width(const Coding& c) {
+  return c.half_x ? halved(c.width) : c.width;
+}
+
+// A sample at place ``at`` of ``size``, from half as many: middle + share · (next − previous).
+struct Spread {
+  int64_t previous, middle, next;
+  float share;
+};
+
+VFI_HOST_DEVICE inline Spread spread_at(int64_t at, int64_t size, bool half, bool cosited) {
+  if (!half) return {at, at, at, 0.0f};
+  const int64_t middle = at / 2, last = halved(size) - 1;
+  Spread spread = {cosited || middle == 0 ? middle : middle - 1, middle,
+                   middle < last ? middle + 1 : middle, 0.0f};
+  if (cosited) {
+    spread.share = at % 2 ? 0.5f : 0.0f;
+  } else if (at % 2) {
+    spread.share = 0.125f;
+  } else if (at + 1 < size) {
+    spread.share = -0.125f;
+  }  // a last sample without a partner is the chroma value itself
+  return spread;
+}
+
+// The shares that the samples 2i − 2 … 2i + 2 of ``size`` have in sample i of half as many; of as
+// many, the third is sample i.
+struct Filter {
+  float shares[5] = {0.0f, 0.0f, 1.0f, 0.0f, 0.0f};
+
+  VFI_HOST_DEVICE Filter(int64_t i, int64_t size, bool half, bool cosited) {
+    const bool partner = half && 2 * i + 1 < size;
+    if (partner && !cosited) shares[2] = shares[3] = 0.5f;
+    if (partner && cosited) {
+      shares[3] += 0.25f;
+      shares[2] -= 0.125f;
+      shares[2 * i + 2 < size ? 4 : 2] -= 0.125f;
+    }
+    if (half && cosited && i > 0) {
+      shares[1] += 0.25f;
+      shares[0] -= 0.125f;
+      shares[2] -= 0.125f;
+    }
+  }
+};
 
 }  // namespace
 }  // namespace vfi

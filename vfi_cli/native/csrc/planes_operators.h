@@ -15,8 +15,8 @@ using Numbers = std::vector<double>;
 using Sizes = std::vector<int64_t>;
 
 // For each device to define; ``like`` is on it.
-void run(const DecodePlanes& p, const Tensor& like);
-void run(const EncodePlanes& p, const Tensor& like);
+void run(const Tensor& like, const DecodePlanes& p);
+void run(const Tensor& like, const EncodePlanes& p);
 
 inline void set_numbers(const Numbers& from, size_t count, float* to, const char* name) {
   STD_TORCH_CHECK(from.size() == count, name, " must have ", count, " numbers");
@@ -84,7 +84,7 @@ void decode_planes(const Tensors& planes, const Tensor& picture, const Numbers& 
   STD_TORCH_CHECK(p.height >= p.coding.height && p.width >= p.coding.width,
                   "the picture is smaller than the planes");
   p.limit = limit;
-  if (planes[0].numel() > 0) run(p, picture);
+  if (planes[0].numel() > 0) run(picture, p);
 }
 
 void encode_planes(const Tensor& picture, const Tensors& planes, const Numbers& encode,
@@ -105,7 +105,7 @@ void encode_planes(const Tensor& picture, const Tensors& planes, const Numbers& 
     set_planes(left, p.coding, planes[0], p.left);
     set_planes(right, p.coding, planes[0], p.right);
   }
-  if (planes[0].numel() > 0) run(p, picture);
+  if (planes[0].numel() > 0) run(picture, p);
 }
 
 inline void register_plane_operators(torch::stable::detail::StableLibrary& m) {

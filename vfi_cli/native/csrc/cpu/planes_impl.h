@@ -66,29 +66,20 @@ class NominalRows {
  private:
   // Row y of plane n at full width, less its offset.
   const float* chroma_row(const Plane& plane, int64_t n, int64_t y) const {
-    const int64_t columns = chroma_width(c_), rows = chroma_height(c_);
+    const int64_t columns = chroma_width(c_);
     float* const memory = memory_ + (n - 1) * (columns + 2 + c_.width + 1);
     float* VFI_RESTRICT row = memory + 1;
     const float offset = c_.offsets[n];
-    const int64_t middle = c_.half_y ? y / 2 : y;
-    const int64_t next = middle + 1 < rows ? middle + 1 : middle;
-    const int64_t previous = c_.cosited_y || middle == 0 ? middle : middle - 1;
-    float share = 0.0f;  // of next − previous
-    if (c_.half_y && c_.cosited_y) {
-      share = y % 2 ? 0.5f : 0.0f;
-    } else if (c_.half_y) {
-      share = y % 2 ? 0.125f : -0.125f;
-      if (y + 1 == c_.height && c_.height % 2) share = 0.0f;
-    }
-    const T* at = row_of<T>(plane, middle);
-    if (share == 0.0f) {
+    const Spread spread = spread_at(y, c_.height, c_.half_y, c_.cosited_y);
+    const T* at = row_of<T>(plane, spread.middle);
+    if (spread.share == 0.0f) {
       for (int64_t i = 0; i < columns; ++i) row[i] = static_cast<float>(at[i]) - offset;
     } else {
-      const T* above = row_of<T>(plane, previous);
-      const T* below = row_of<T>(plane, next);
+      const T* above = row_of<T>(plane, spread.previous);
+      const T* below = row_of<T>(plane, spread.next);
       for (int64_t i = 0; i < columns; ++i) {
         const int32_t slope = static_cast<int32_t>(below[i]) - static_cast<int32_t>(above[i]);
-        row[i] = static_cast<float>(at[i]) - offset + share * static_cast<float>(slope);
+        row[i] = static_cast<float>(at[i]) - offset + spread.share * static_cast<float>(slope);
       }
     }
     if (!c_.half_x) return row;
@@ -142,34 +133,11 @@ inline void store_codes(int64_t n, const float* VFI_RESTRICT values, float peak,
   }
 }
 
-// The shares that the samples 2i − 2 … 2i + 2 of ``size`` have in sample i of half as many.
-struct Filter {
-  float shares[5] = {0.0f, 0.0f, 1.0f, 0.0f, 0.0f};
-
-  Filter(int64_t i, int64_t size, bool cosited) {
-    const bool partner = 2 * i + 1 < size;
-    if (!cosited) {
-      if (partner) shares[2] = shares[3] = 0.5f;
-      return;
-    }
-    if (partner) {
-      shares[3] += 0.25f;
-      shares[2] -= 0.125f;
-      shares[2 * i + 2 < size ? 4 : 2] -= 0.125f;
-    }
-    if (i > 0) {
-      shares[1] += 0.25f;
-      shares[0] -= 0.125f;
-      shares[2] -= 0.125f;
-    }
-  }
-};
-
 // Half the samples of a row.
 inline void reduce_row(const Coding& c, const float* VFI_RESTRICT row, float* VFI_RESTRICT out) {
   const int64_t count = halved(c.width);
   const auto reduce_at = [&](int64_t i) {
-    const Filter filter(i, c.width, c.cosited_x);
+    const Filter filter(i, c.width, true, c.cosited_x);
     float sum = 0.0f;
     for (int64_t k = 0; k < 5; ++k) {
       if (filter.shares[k] != 0.0f) sum += filter.shares[k] * row[2 * i - 2 + k];
@@ -212,14 +180,16 @@ class CodeRows {
       }
       return;
     }
-    const Filter filter(j, c_.height, c_.cosited_y);
+    const Filter filter(j, c_.height, true, c_.cosited_y);
     for (int64_t k = 0; k < 5; ++k) {
       if (filter.shares[k] != 0.0f) read(2 * j - 2 + k);
     }
     for (int64_t n = 1; n < c_.planes; ++n) {
       const int64_t count = chroma_width(c_);
       const float* rows[5];
-      for (int64_t k = 0; k < 5; ++k) rows[k] = kept(n, filter.shares[k] != 0.0f ? 2 * j - 2 + k : 2 * j);
+      for (int64_t k = 0; k < 5; ++k) {
+        rows[k] = kept(n, filter.shares[k] != 0.0f ? 2 * j - 2 + k : 2 * j);
+      }
       float* VFI_RESTRICT sum = full_;
       for (int64_t i = 0; i < count; ++i) {
         sum[i] = filter.shares[0] * rows[0][i] + filter.shares[1] * rows[1][i] +
@@ -273,7 +243,8 @@ class CodeRows {
   }
 
   // Code values of plane n, not rounded.
-  void mix(int64_t n, const float* VFI_RESTRICT row, int64_t stride, float* VFI_RESTRICT out) const {
+  void mix(int64_t n, const float* VFI_RESTRICT row, int64_t stride,
+           float* VFI_RESTRICT out) const {
     const float* VFI_RESTRICT green = row + stride;
     const float* VFI_RESTRICT blue = green + stride;
     const float r = c_.encode[3 * n], g = c_.encode[3 * n + 1], b = c_.encode[3 * n + 2];

@@ -6,7 +6,7 @@
 namespace vfi {
 namespace {
 
-void run(const DecodePlanes& p, const Tensor&) {
+void run(const Tensor&, const DecodePlanes& p) {
   const Kernels& kernel = kernels();
   in_runs(p.coding.height, kernel.decode_planes_scratch(p),
           [&](int64_t begin, int64_t end, float* memory) {
@@ -14,7 +14,7 @@ void run(const DecodePlanes& p, const Tensor&) {
           });
 }
 
-void run(const EncodePlanes& p, const Tensor&) {
+void run(const Tensor&, const EncodePlanes& p) {
   const Kernels& kernel = kernels();
   const int64_t runs = p.coding.half_y ? halved(p.coding.height) : p.coding.height;
   in_runs(runs, kernel.encode_planes_scratch(p), [&](int64_t begin, int64_t end, float* memory) {
