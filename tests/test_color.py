@@ -243,6 +243,21 @@ def test_read_only_planes_are_read_without_a_warning(recwarn):
     assert not recwarn.list
 
 
+def test_planes_may_be_tensors():
+    frame = noise(PlaneLayout("yuv", 10, 1, 1, alpha=True), 12, 10)
+    other = frame.with_planes(tuple(torch.from_numpy(plane) for plane in frame.planes))
+    assert torch.equal(to_rgb(frame), to_rgb(other))
+    back = from_rgb(to_rgb(other), other, to_alpha(other))
+    for plane, before in zip(back, frame.planes, strict=True):
+        assert isinstance(plane, torch.Tensor)
+        assert np.array_equal(plane.numpy(), before)
+    eight = PlaneLayout("yuv", 8, 1, 1)
+    for one, two in zip(
+        convert_layout(other, eight).planes, convert_layout(frame, eight).planes, strict=True
+    ):
+        assert np.array_equal(one, two)
+
+
 # --- other layouts ---------------------------------------------------------------------
 
 

@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Window
+from vfi_cli.io.color import from_rgb, to_alpha, to_rgb
+from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.synthesis import Synthesizer
 
 GRAY = PlaneLayout("gray", 8)
@@ -161,3 +164,62 @@ def test_midpoints_have_names_of_their_own() -> None:
     (left, right), (same, half), (again, quarter) = recorder.keys
     assert left == same == again
     assert len({left, right, half, quarter}) == 4
+
+
+class Near(Network):
+    """Sees five rows and columns, so that what lies beyond the edges shows."""
+
+    size_multiple = 16
+
+    def forward(self, frames: Tensor, timestep: Tensor, **options: Any) -> Tensor:
+        return F.avg_pool2d(torch.lerp(frames[:, 0], frames[:, 1], timestep), (5, 5), 1, (2, 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": 0.5}, {"tta": "flip"}, {"tta": "rotate,multiscale"}, {"tile": 32}],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "layout",
+    [PlaneLayout("yuv", 8, 1, 1), PlaneLayout("yuv", 10, alpha=True), PlaneLayout("gray", 8)],
+    ids=lambda layout: f"{layout.kind}{layout.bits}",
+)
+def test_what_models_see_is_prepared_as_they_would_themselves(
+    layout: PlaneLayout, options: dict[str, Any]
+) -> None:
+    """Padded, limited views of memory that is used again, against each step on its own."""
+    width, height = 51, 37
+    random = np.random.default_rng(0)
+    frames = [
+        Frame(
+            tuple(
+                random.integers(
+                    0, layout.peak + 1, layout.plane_shape(n, width, height), layout.dtype
+                )
+                for n in range(layout.components)
+            ),
+            *(width, height, layout, ColorSpec(1), pts, Fraction(1, 25)),
+        )
+        for pts in range(7)
+    ]
+    model = Interpolator(Near(), name="near", device="cpu", dtype="float32")
+    maker = Synthesizer(model, **options)
+    for left, right in itertools.pairwise(frames):
+        for t in (Fraction(1, 4), Fraction(2, 3)):
+            made = maker.between(Window((left, right), t))
+            pair = [to_rgb(frame) for frame in (left, right)]
+            seen = torch.stack(pair)[None].clamp(0, 1)
+            picture = model.interpolate(seen, t, **options)[0]
+            picture = picture + (torch.minimum(*pair) - 1).clamp(min=0)
+            picture = picture + torch.maximum(*pair).clamp(max=0)
+            alpha = None
+            if layout.alpha:
+                opacity = torch.stack([to_alpha(frame) for frame in (left, right)])  # type: ignore[misc]
+                seen = opacity.expand(-1, 3, -1, -1)[None]
+                alpha = model.interpolate(seen, t, **options)[0, :1]
+            wanted = from_rgb(picture, left, alpha)
+            for one, other in zip(made.planes, wanted, strict=True):
+                apart = np.abs(one.astype(int) - other.astype(int))
+                assert apart.max() <= 1
+                assert apart.mean() < 1e-3, "but for what lies half-way between two codes"

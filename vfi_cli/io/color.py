@@ -12,7 +12,7 @@ going there *exactly* (D·U = 1), whatever the picture:
 * sited between two (centre): values c ∓ (next − previous)/8 up, and their mean down.
 
 Both are smooth: straight ramps stay straight, and coming down is a proper low-pass filter for
-pictures that a network made.
+pictures that a network made. Filters and sums are those of :mod:`vfi_cli.native.plane_ops`.
 
 A stream that names no matrix is read as players do: BT.601 below 720 lines, else BT.709.
 """
