@@ -252,8 +252,9 @@ def test_a_frame_that_is_there_twice() -> None:
     for _ in range(3):
         calls += [([a, a], 0.5, {"keys": ("a", "a")}), ([b, c], 0.5, {"keys": ("b", "c")})]
         calls += [([c, b], 0.5, {"keys": ("c", "b")}), ([a, c], 0.5, {"keys": ("a", "c")})]
-    for i in range(4):  # nothing of them is known
-        calls += [([a, a], 0.5, {"keys": (i, i)}), ([b, c], 0.5, {"keys": (i + 10, i + 20)})]
+    for i in range(0, 8, 2):  # nothing of them is known; each kind is the first to be recorded once
+        calls += [([a, a], 0.5, {"keys": (n, n)}) for n in (i, i + 1)]
+        calls += [([b, c], 0.5, {"keys": (n + 10, n + 20)}) for n in (i, i + 1)]
     _, recorder = compare(Toy(), calls)
     assert recorder.replays > 0
 
@@ -299,7 +300,7 @@ def test_only_the_latest_graphs_are_kept() -> None:
 
 
 class Deciding(Toy):
-    """Looks at a value, at a mask, or at another device on its way."""
+    """Looks at a value, at a mask, or at another device on its way, or remembers no tensor."""
 
     def __init__(self, how: str) -> None:
         super().__init__()
@@ -315,12 +316,15 @@ class Deciding(Toy):
             made.to("meta")
         if self.how == "place":
             return made[:, torch.arange(3)]
+        if self.how == "other":
+            return made + options["memo"]("dict", (0,), lambda: {"mean": frames.mean()})["mean"]
         return made
 
 
-@pytest.mark.parametrize("how", ["value", "mask", "device", "place"])
+@pytest.mark.parametrize("how", ["value", "mask", "device", "other", "place"])
 def test_passes_that_depend_on_values_stay_plain(how: str) -> None:
-    _, recorder = compare(Deciding(how), [(clip(2), 0.1 * i, {}) for i in range(5)])
+    calls = [(clip(2), 0.1 * i, {"keys": (2 * i, 2 * i + 1)}) for i in range(5)]
+    _, recorder = compare(Deciding(how), calls)
     if how == "place":
         assert recorder.replays == 4
     else:
@@ -407,6 +411,7 @@ def test_constants_live_as_long_as_the_graph_that_reads_them() -> None:
         recorded.interpolate(window, 0.5)
     assert recorded._graphs is not None
     (graph,) = recorded._graphs._graphs.values()
+    assert len(graph._read) == 4, "frames, time, weight and constant; nothing made on the way"
     # What stands in for CUDA here holds on to everything, as CUDA does not.
     graph._replay = lambda: None
     recorder.pool.clear()

@@ -187,6 +187,8 @@ class _Graph:
                 self._pass(run, tape)
 
         recorder.warm_up(watched)
+        for one in tape.asked:
+            _each(lambda tensor: tensor, one.made)  # whether it can be copied out
         asked = {one.question for one in tape.asked}
         self._known = {question: known[question] for question in known if question in asked}
         tape = _Tape(memo.names, self._known)
