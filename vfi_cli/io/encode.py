@@ -331,7 +331,7 @@ def fitted(frame: Frame, config: EncoderConfig, color: ColorSpec) -> Frame:
         return frame
     from vfi_cli.io.color import convert_layout
 
-    return convert_layout(frame.with_planes(frame.host_planes), config.layout, color)
+    return convert_layout(frame, config.layout, color)
 
 
 def to_picture(
