@@ -312,48 +312,66 @@ void gather_as(const Sampler& s, const View& image, int64_t extent, const View& 
 
 // --------------------------------------------------------------------------- scatter
 
+// Adds up ``count`` channels, each from its own row of ``values``: at a time, because neighbours
+// are added to the same places, and each sum has to wait for the one before.
+template <int count, typename A>
+inline void scatter_run(int64_t n, const int64_t* base, int64_t dx, int64_t dy,
+                        const Tile<A>& tile, const A (*values)[kTile], A* plane,
+                        int64_t channel_stride) {
+  for (int64_t i = 0; i < n; ++i) {
+    // A weight of 0 stands for a neighbour outside: NaN times 0 must not get in.
+    const bool above = tile.y0[i] != A(0), below = tile.y1[i] != A(0);
+    const bool left = tile.x0[i] != A(0), right = tile.x1[i] != A(0);
+    for (int c = 0; c < count; ++c) {
+      A* top = plane + c * channel_stride + base[i];
+      A* bottom = top + dy;
+      const A upper = tile.y0[i] * values[c][i], lower = tile.y1[i] * values[c][i];
+      if (above && left) top[0] += tile.x0[i] * upper;
+      if (above && right) top[dx] += tile.x1[i] * upper;
+      if (below && left) bottom[0] += tile.x0[i] * lower;
+      if (below && right) bottom[dx] += tile.x1[i] * lower;
+    }
+  }
+}
+
 template <typename T>
 void scatter_as(const Sampler& s, DType dtype, const View& values, const View& sums,
                 const View& weights, int64_t batch, int64_t first, int64_t last) {
   using A = typename Compute<T>::type;
+  constexpr int64_t kTogether = 4;
   const Axes<A> axes(s);
   Tile<A> tile;
-  A value[kTile];
+  A value[kTogether][kTile];
   int64_t base[kTile];
   for (int64_t y = 0; y < s.height; ++y) {
     for (int64_t x = 0; x < s.width; x += kTile) {
       const int64_t n = s.width - x < kTile ? s.width - x : kTile;
       fill_tile(s, axes, batch, y, x, n, tile);
-      for (int64_t c = first; c < last; ++c) {
+      for (int64_t c = first, count; c < last; c += count) {
         const bool counting = c == s.channels;
+        const int64_t stop = last < s.channels ? last : s.channels;
+        count = counting ? 1 : stop - c < kTogether ? stop - c : kTogether;
         const View& to = counting ? weights : sums;
-        if (counting) {
-          for (int64_t i = 0; i < n; ++i) value[i] = A(1);
-        } else {
-          load_row(dtype, values.data,
-                   batch * values.batch_stride + c * values.channel_stride +
-                       y * values.y_stride + x * values.x_stride,
-                   values.x_stride, n, value);
+        for (int64_t k = 0; k < count; ++k) {
+          if (counting) {
+            for (int64_t i = 0; i < n; ++i) value[k][i] = A(1);
+          } else {
+            load_row(dtype, values.data,
+                     batch * values.batch_stride + (c + k) * values.channel_stride +
+                         y * values.y_stride + x * values.x_stride,
+                     values.x_stride, n, value[k]);
+          }
         }
         for (int64_t i = 0; i < n; ++i) {
           base[i] = tile.y[i] * to.y_stride + tile.x[i] * to.x_stride;
         }
-        A* plane = const_cast<A*>(at<A>(to, batch, 0, 0)) +
-                   (counting ? 0 : c * to.channel_stride);
+        A* plane = const_cast<A*>(at<A>(to, batch, 0, 0)) + (counting ? 0 : c) * to.channel_stride;
         const int64_t dx = step(s.width, to.x_stride), dy = step(s.height, to.y_stride);
-        for (int64_t i = 0; i < n; ++i) {
-          A* top = plane + base[i];
-          A* bottom = top + dy;
-          const A above = tile.y0[i] * value[i], below = tile.y1[i] * value[i];
-          // A weight of 0 stands for a neighbour outside: NaN times 0 must not get in.
-          if (tile.y0[i] != A(0)) {
-            if (tile.x0[i] != A(0)) top[0] += tile.x0[i] * above;
-            if (tile.x1[i] != A(0)) top[dx] += tile.x1[i] * above;
-          }
-          if (tile.y1[i] != A(0)) {
-            if (tile.x0[i] != A(0)) bottom[0] += tile.x0[i] * below;
-            if (tile.x1[i] != A(0)) bottom[dx] += tile.x1[i] * below;
-          }
+        switch (count) {
+          case 1: scatter_run<1>(n, base, dx, dy, tile, value, plane, to.channel_stride); break;
+          case 2: scatter_run<2>(n, base, dx, dy, tile, value, plane, to.channel_stride); break;
+          case 3: scatter_run<3>(n, base, dx, dy, tile, value, plane, to.channel_stride); break;
+          default: scatter_run<4>(n, base, dx, dy, tile, value, plane, to.channel_stride);
         }
       }
     }
@@ -454,19 +472,15 @@ constexpr int kShifts = 9;   // displacements along x that share the loads of ``
 template <int shifts, typename A>
 inline void correlate_strip(int64_t channels, const A* a, int64_t a_plane, const A* b,
                             int64_t b_plane, A scale, A (*VFI_RESTRICT sums)[kLanes]) {
-  A acc[shifts][kLanes] = {};
+  using Lanes = Vector<A, kLanes>;
+  Lanes acc[shifts] = {};
   for (int64_t c = 0; c < channels; ++c, a += a_plane, b += b_plane) {
-    // GCC 12 otherwise loads parts of the next channel's row ahead, beyond the last one's too,
-    // where no memory may be.
-    asm volatile("" ::: "memory");
+    const Lanes here = load_lanes<Lanes>(a);
 #pragma GCC unroll 9
-    for (int j = 0; j < shifts; ++j) {
-      for (int i = 0; i < kLanes; ++i) acc[j][i] += a[i] * b[i + j];
-    }
+    for (int j = 0; j < shifts; ++j) acc[j] += here * load_lanes<Lanes>(b + j);
   }
-  for (int j = 0; j < shifts; ++j) {
-    for (int i = 0; i < kLanes; ++i) sums[j][i] = acc[j][i] * scale;
-  }
+#pragma GCC unroll 9
+  for (int j = 0; j < shifts; ++j) store_lanes<Lanes>(sums[j], acc[j] * scale);
 }
 
 template <typename A>
