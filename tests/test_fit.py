@@ -141,16 +141,17 @@ def test_unknown_architectures_are_not_underestimated() -> None:
     assert known[len(known) * 3 // 4] <= fit.UNKNOWN_BYTES_PER_PIXEL
 
 
-def test_the_default_model_takes_what_the_table_says() -> None:
+@pytest.mark.parametrize("name", ["default", "rife-v4.6"])
+def test_a_model_takes_what_the_table_says(name: str) -> None:
     """Measured in processes of their own, with the kernels that are there."""
     rows = [
-        bench.measure_models(["default"], size=size, device="cpu", repeat=1).rows[0]
+        bench.measure_models([name], size=size, device="cpu", repeat=1).rows[0]
         for size in ((256, 192), (640, 448))
     ]
     if any(row.peak_memory is None for row in rows):
         pytest.skip("the system does not tell")
     grown = (rows[1].peak_memory - rows[0].peak_memory) / (640 * 448 - 256 * 192)
-    told = fit.bytes_per_pixel(load_model("default", device="cpu"))
+    told = fit.bytes_per_pixel(bench.open_model(name, device="cpu", dtype="auto"))
     assert told / 2.5 < grown < told * 1.5
 
 

@@ -51,7 +51,25 @@ BYTES_PER_PIXEL: dict[str, int] = {
     "scopeflow": 950,
 }
 #: The same where the fused kernels for the CPU are there: what was measured, and a quarter more.
-FUSED_BYTES_PER_PIXEL = {"vfi-lite": 210}
+FUSED_BYTES_PER_PIXEL: dict[str, int] = {
+    "vfi-lite": 225,
+    "rife": 450,
+    "rifem": 530,
+    "rife-v4.0": 205,
+    "rife-v4.2": 205,
+    "rife-v4.5": 245,
+    "rife-v4.6": 245,
+    "rife-v4.7": 255,
+    "rife-v4.10": 345,
+    "rife-v4.12.lite": 285,
+    "rife-v4.13": 385,
+    "rife-v4.14.lite": 320,
+    "rife-v4.15.lite": 235,
+    "rife-v4.20": 315,
+    "rife-v4.22.lite": 195,
+    "rife-v4.25.heavy": 270,
+    "rife-v4.26.heavy": 365,
+}
 #: For an architecture that is not among them.
 UNKNOWN_BYTES_PER_PIXEL = 1600
 #: Bytes for each pixel of a frame of the window, and of the new one, outside of the network: R'G'B'
