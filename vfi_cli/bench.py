@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -340,9 +340,8 @@ def write_moving_clip(path: Path, size: Size, frames: int) -> None:
 STAGES = {
     "decode": "reader",
     "cuts": "reader",
-    "to RGB": "model",
+    "colour": "model",
     "model": "model",
-    "from RGB": "model",
     "encode": "writer",
 }
 
@@ -463,19 +462,29 @@ def _rendering_clock() -> Any:
 def _time_stages(plan: Plan, interpolator: Interpolator, target: Path) -> dict[str, float]:
     """Seconds of each stage for the whole clip, one stage after the other."""
     from vfi_cli.cuts import signature
-    from vfi_cli.io.color import from_rgb, to_rgb
+    from vfi_cli.frame import Window
     from vfi_cli.io.decode import FrameReader
     from vfi_cli.render import scene_stream, video_writer
+    from vfi_cli.synthesis import Synthesizer
 
-    device, seen = interpolator.device, interpolator.frames_seen
     total = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def timed(stage: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        _finish(device)
+        _finish(interpolator.device)
         total[stage] += time.perf_counter() - began
+
+    class Timed:
+        """The model, timed apart from the colour around it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(interpolator, name)
+
+        def interpolate(self, *arguments: Any, **options: Any) -> torch.Tensor:
+            with timed("model"):
+                return interpolator.interpolate(*arguments, **options)
 
     with timed("decode"), FrameReader(plan.info) as reader:
         frames = list(reader)
@@ -485,24 +494,15 @@ def _time_stages(plan: Plan, interpolator: Interpolator, target: Path) -> dict[s
             list(scenes.feed(frame, signature(frame), frame.time))
         list(scenes.flush())
     interpolator.forget()
-    pictures: dict[int, torch.Tensor] = {}
+    synthesizer = Synthesizer(cast(Any, Timed()), scale=plan.settings.scale)
     output: list[Frame] = []
-    for number, frame in enumerate(frames):
-        output.append(frame)
-        if number + 1 == len(frames):
-            break
-        window = _positions(number, len(frames), seen)
-        with timed("to RGB"):
-            pictures = {
-                n: pictures[n] if n in pictures else to_rgb(frames[n], device=device)
-                for n in window
-            }
-        with timed("model"):
-            stacked = _stacked([pictures[n] for n in window])
-            made = interpolator.interpolate(stacked, 0.5, keys=window, scale=plan.settings.scale)
-        with timed("from RGB"):
-            output.append(frame.with_planes(from_rgb(made[0], frame)))
-    output.append(frames[-1])  # shown until the clip's end, as in the conversion
+    for number, frame in enumerate(frames[:-1]):
+        window = tuple(frames[n] for n in _positions(number, len(frames), interpolator.frames_seen))
+        with timed("colour"):
+            made = synthesizer.between(Window(window, Fraction(1, 2)))
+        output += [frame, made]
+    total["colour"] -= total["model"]
+    output += [frames[-1]] * 2  # shown until the clip's end, as in the conversion
     with timed("encode"), video_writer(plan, target) as writer:
         for frame in output:
             writer.write(frame)
@@ -514,12 +514,6 @@ def _positions(number: int, count: int, seen: int) -> list[int]:
     wider = list(range(number - 1, number + 3))
     whole = seen == 4 and wider[0] >= 0 and wider[-1] < count
     return wider if whole else [number, number + 1]
-
-
-def _stacked(pictures: list[torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return torch.stack(pictures)[None].clamp(0, 1)
 
 
 if __name__ == "__main__":
