@@ -28,6 +28,8 @@ from tests.test_fused import last
 from tests.test_native_cuda import cuda_headers
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator
+from vfi_cli.models.eqvi import EQVIFusion
+from vfi_cli.models.scopeflow import ScopeFlow
 from vfi_cli.native import build, motion_ops, ops
 from vfi_cli.native import motion_reference as reference
 from vfi_cli.native.motion_ops import Steps
@@ -378,26 +380,32 @@ class OnMeta(TorchDispatchMode):
 
 
 @needs_extension
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "eqvi", "scopeflow"])
 def test_nothing_waits_for_the_device_or_comes_from_the_cpu(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On torch's device of tensors without memory: asking one of them for its value is an error."""
     monkeypatch.setitem(packed._DTYPES, "meta", packed._DTYPES["cuda"])
     networks = {**test_fused.NETWORKS, **test_fused_networks.NETWORKS}
+    networks |= {"eqvi": EQVIFusion, "scopeflow": ScopeFlow}
     network = networks[name]().to("meta", torch.float16).eval()
-    frames = torch.empty(1, 2, 3, 64, 128, device="meta")
+    frames = torch.empty(1, network.frames_seen, 3, 64, 128, device="meta")
     time = torch.empty(1, 1, 1, 1, device="meta")
+
+    def run() -> Tensor:
+        return network(frames, time) if network.has_frames else network.flow(frames)
+
     with torch.inference_mode():
         if name == "rife-v4.0":  # begins again where it finds large motion
             with pytest.raises(RuntimeError, match="meta"):
-                network(frames, time)
+                run()
             return
-        network(frames, time)
+        run()
         with OnMeta():
-            made = network(frames, time)
+            made = run()
     assert any(module in packed._prepared for module in network.modules())
-    assert (made.shape, made.dtype) == ((1, 3, 64, 128), torch.float32)
+    channels = 3 if network.has_frames else 2
+    assert (made.shape, made.dtype) == ((1, channels, 64, 128), torch.float32)
 
 
 # ------------------------------------------------------------------------- on a GPU

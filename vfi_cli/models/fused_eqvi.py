@@ -72,7 +72,7 @@ class FusedModel:
 
 def _gradient(network: Gradient) -> PackedConv:
     """Both central differences of each of a picture's channels, float32."""
-    weight = torch.zeros(2, 3, 4, 3, 3)
+    weight = torch.zeros(2, 3, 4, 3, 3, device=network.weight_h.device)
     for kernels, kernel in zip(weight, (network.weight_h, network.weight_v), strict=True):
         kernels[range(3), range(3)] = kernel.detach().float()[0, 0]
     return PackedConv(weight.flatten(0, 1), None)

@@ -71,7 +71,9 @@ def join(*parts: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The channels of all, (B, n, H, W), channels-last: torch.cat takes several times as long."""
     widths = [part.shape[1] for part in parts]
     size = (parts[0].shape[0], sum(widths), *parts[0].shape[2:])
-    made = torch.empty(size, dtype=dtype or parts[0].dtype, memory_format=_LAST)
+    made = torch.empty(
+        size, dtype=dtype or parts[0].dtype, device=parts[0].device, memory_format=_LAST
+    )
     for part, place in zip(parts, made.split(widths, 1), strict=True):
         place.copy_(part)
     return made
