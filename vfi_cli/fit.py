@@ -66,9 +66,14 @@ FUSED_BYTES_PER_PIXEL: dict[str, int] = {
     "rife-v4.14.lite": 320,
     "rife-v4.15.lite": 235,
     "rife-v4.20": 315,
+    "rife-v4.21": 370,
     "rife-v4.22.lite": 195,
     "rife-v4.25.heavy": 270,
     "rife-v4.26.heavy": 365,
+    "ifrnet": 610,
+    "ifrnet-s": 480,
+    "ifrnet-gelu-bn": 555,
+    "rrin": 1525,
 }
 #: For an architecture that is not among them.
 UNKNOWN_BYTES_PER_PIXEL = 1600
