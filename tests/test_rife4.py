@@ -56,6 +56,15 @@ def frames(height: int = 64, width: int = 128, batch: int = 1) -> Tensor:
     return fine.unflatten(0, (batch, 2))
 
 
+def test_a_network_can_be_trained_after_it_was_used() -> None:
+    net = network().requires_grad_(True)
+    pair, t = frames(height=128, width=192), torch.full((1, 1, 1, 1), 0.5)  # sizes of its own
+    with torch.inference_mode(), use_reference():
+        net(pair, t)
+    net.train()(pair, t).mean().backward()
+    assert all(p.grad is not None for p in net.block0.parameters())
+
+
 def by_the_book(net: IFNet, pair: Tensor, t: float, scale: float = 1.0) -> Tensor:
     """The published way with carried features: everything at full size, then reduced."""
 

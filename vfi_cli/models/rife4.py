@@ -151,7 +151,9 @@ class IFBlock(nn.Module):
         return self.lastconv(y + x if self.shortcut else y).float()
 
 
+# What is kept must serve training too, whoever asks first.
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def _lattice(size: int, s: int, device: torch.device) -> Tensor:
     """The pixels, of ``size`` in a row, that a bilinear reduction by the even ``s`` reads."""
     first = torch.arange(s // 2 - 1, size, s, device=device)
@@ -159,6 +161,7 @@ def _lattice(size: int, s: int, device: torch.device) -> Tensor:
 
 
 @lru_cache(maxsize=256)
+@torch.inference_mode(False)
 def _enlarging(count: int, factor: int, s: int, device: torch.device) -> Tensor:
     """The matrix (pixels of the lattice of ``s``, count) of a bilinear enlargement by ``factor``
     that is evaluated at those pixels alone."""
