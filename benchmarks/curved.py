@@ -1,7 +1,7 @@
 """How well frames are rebuilt where things do not move straight on.
 
     python benchmarks/curved.py FOLDER [--models default blend nearest] [--scenes 40]
-        [--clips JUGGLING …]
+        [--clips JUGGLING …] [--frames 61]
 
 Rendered windows of four frames in which one thing falls, is thrown, or swings over a background
 that stands still, with texture from the first frames of the FOLDER's videos: the frame in the
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["default", "blend", "nearest"])
     parser.add_argument("--scenes", type=int, default=40, help="of each kind")
     parser.add_argument("--clips", nargs="*", type=Path, default=[])
+    parser.add_argument("--frames", type=int, default=61, help="of each clip, from its start")
     given = parser.parse_args()
     pictures = first_frames(given.folder)
     models = [load_model(name) for name in given.models]
@@ -145,7 +146,8 @@ def main() -> None:
         print(f"| {kind}, {given.scenes} scenes | {away:.1f} px | {line} |", flush=True)
     if given.clips:
         print()
-        table(given.clips, [ModelOptions(name) for name in given.models], ClipPart(), 2)
+        models_of_clips = [ModelOptions(name) for name in given.models]
+        table(given.clips, models_of_clips, ClipPart(frames=given.frames), 2)
 
 
 if __name__ == "__main__":
