@@ -69,6 +69,7 @@ class BlendRows {
       for (int64_t i = 0; i < n; ++i) share[i] = sigmoid_of(mask[i]);
       for (int64_t side = 0; side < 2; ++side) {
         const float* u = flow_ + 2 * side * width + x;
+        prefetch_ahead<float>(views[side], height, batch, y, x, n, 0, 4);
         find_places(n, columns_ + x, static_cast<float>(y), u, u + width, height, width,
                     views[side], places[side]);
       }

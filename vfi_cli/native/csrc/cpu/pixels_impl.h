@@ -217,6 +217,7 @@ void warp_concat_as(const WarpConcat& p, int64_t begin, int64_t end) {
       for (int64_t side = 0; side < 2; ++side) {
         const View& view = side == 0 ? p.features0 : p.features1;
         const float* u = at<float>(p.flow, batch, y, x) + 2 * side * p.flow.channel_stride;
+        prefetch_ahead<T>(view, p.height, batch, y, x, n, 0, p.channels);
         find_places(n, columns, static_cast<float>(y), u, u + p.flow.channel_stride, p.height,
                     p.width, view, places);
         sample_side(p.channels, n, 1, at<T>(view, batch, 0, 0), view, &places,
