@@ -18,12 +18,13 @@ from torch import Tensor
 from vfi_cli.errors import OutOfMemoryError
 from vfi_cli.fit import Demand, Fit, TileChoice, are_small, choose, most_at_once, smaller
 from vfi_cli.frame import Frame, Window
-from vfi_cli.io.color import codings, load, split, store
+from vfi_cli.io.color import codings, split, store
 from vfi_cli.models import Interpolator
 from vfi_cli.models.base import ensemble_names, is_out_of_memory
 from vfi_cli.native.plane_ops import decode_planes, encode_planes
 from vfi_cli.native.plane_reference import common_excess
 from vfi_cli.timeline import dyadic
+from vfi_cli.transfer import upload
 from vfi_cli.windows import Strip
 
 #: A midpoint-only model is driven to the nearest multiple of 1/2^depth.
@@ -348,7 +349,7 @@ class Synthesizer:
         for known in self._sources:
             if known.frame is frame:
                 return known
-        planes = split(frame, load(frame.planes, self._interpolator.device))
+        planes = split(frame, upload(frame.planes, self._interpolator.device))
         self._sources.append(_Source(frame, planes))
         return self._sources[-1]
 

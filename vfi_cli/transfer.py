@@ -30,7 +30,9 @@ def upload(planes: Sequence[Source], device: str | torch.device) -> list[Tensor]
     """
     where = torch.device(device)
     tensors = [_tensor(plane) for plane in planes]
-    return _link(_numbered(where)).upload(tensors) if where.type == "cuda" else tensors
+    if where.type == "cuda":
+        return _link(_numbered(where)).upload(tensors)
+    return [tensor.to(where) for tensor in tensors]
 
 
 def download(tensors: Sequence[Tensor]) -> tuple[NDArray[Any], ...]:

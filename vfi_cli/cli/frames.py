@@ -10,7 +10,7 @@ import typer
 
 from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
-from vfi_cli.errors import UsageError
+from vfi_cli.errors import UsageError, counted
 from vfi_cli.io.naming import Clip, Naming, find_clips
 from vfi_cli.timeline import spoken
 
@@ -383,7 +383,7 @@ def _result(result: ClipResult) -> str:
     parts = [
         f"{messages.number(result.images)} images, {messages.number(result.new)} new, "
         "read back and checked",
-        f"{result.cuts} cut{'s' * (result.cuts != 1)} respected" if result.cuts else "",
+        f"{counted(result.cuts, 'cut')} respected" if result.cuts else "",
         spoken(result.seconds),
     ]
     return "  ".join(part for part in parts if part)

@@ -22,6 +22,7 @@ from vfi_cli.errors import (
     TruncatedInputError,
     UsageError,
     VfiError,
+    counted,
 )
 from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
@@ -330,7 +331,7 @@ def describe_result(result: ConvertResult) -> str:
     parts = [
         f"{messages.number(counts.frames)} frames, {messages.number(counts.new)} new, "
         f"{messages.clock(result.duration)}, read back and checked",
-        f"{counts.cuts} cut{'s' * (counts.cuts != 1)} respected" if counts.cuts else "",
+        f"{counted(counts.cuts, 'cut')} respected" if counts.cuts else "",
         f"{counts.repeats} repeated frames replaced" if counts.repeats else "",
         spoken(result.seconds),
         messages.size(result.size),

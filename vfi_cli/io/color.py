@@ -145,13 +145,8 @@ def split(frame: Frame, planes: Sequence[Any]) -> tuple[Sequence[Any], ...]:
     return (planes[:-1], planes[-1:]) if frame.layout.alpha else (planes,)
 
 
-def load(planes: Sequence[Plane], device: torch.device) -> list[Tensor]:
-    """Planes on a device. Only the samples themselves travel; on a CPU nothing does."""
-    return [plane.to(device) for plane in upload(planes, device)]
-
-
 def store(planes: Sequence[Tensor], like: Frame) -> tuple[Plane, ...]:
-    """The inverse of :func:`load`: arrays, or tensors where ``like`` has such."""
+    """The planes of a new frame: arrays, or tensors where ``like`` has such."""
     return tuple(planes) if isinstance(like.planes[0], Tensor) else download(planes)
 
 
@@ -159,7 +154,7 @@ def to_rgb(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor:
     """Nominal R'G'B' of shape (3, H, W), float32: 0 is black, 1 reference white, not clamped."""
     where = torch.device(device)
     result = torch.empty((3, frame.height, frame.width), dtype=torch.float32, device=where)
-    planes = load(split(frame, frame.planes)[0], where)
+    planes = upload(split(frame, frame.planes)[0], where)
     return decode_planes(planes, codings(frame)[0], result)
 
 
@@ -169,7 +164,7 @@ def to_alpha(frame: Frame, *, device: str | torch.device = "cpu") -> Tensor | No
         return None
     where = torch.device(device)
     result = torch.empty((1, frame.height, frame.width), dtype=torch.float32, device=where)
-    return decode_planes(load(frame.planes[-1:], where), codings(frame)[1], result)
+    return decode_planes(upload(frame.planes[-1:], where), codings(frame)[1], result)
 
 
 def from_rgb(rgb: Tensor, like: Frame, alpha: Tensor | None = None) -> tuple[Plane, ...]:

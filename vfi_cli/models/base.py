@@ -423,9 +423,7 @@ class Interpolator:
             if self.any_timestep:
                 raise ModelError(f"{self.name} takes one t for the whole picture, not a map")
             timestep = timestep[:, :, :1, :1]
-        if timestep.device.type == "cpu":
-            return upload([timestep], self.device)[0]
-        return timestep.to(self.device)
+        return upload([timestep], self.device)[0]
 
     def _check_scale(self, scale: float) -> None:
         if scale not in SCALES:

@@ -118,6 +118,7 @@ class Trainer:
         self.watch = Watch()
         self.psnr: float | None = None
         self.saved: int | None = None  # the step of the last checkpoint
+        self._entered: PhaseConfig | None = None  # the phase of the last step
         self._asked = self._stopping = False  # this process to stop; all of them
         self.out = config.path(config.run.out)
 
@@ -184,9 +185,11 @@ class Trainer:
     def train_step(self, batches: list[Batch], phase: PhaseConfig) -> dict[str, float] | None:
         """One update from some batches; None where the gradient was not finite (no update)."""
         self.family.train()
-        self.family.wake(phase)
-        self.shown.wake(phase)
-        self.family.enter(phase)
+        if phase is not self._entered:
+            self.family.wake(phase)
+            self.shown.wake(phase)
+            self.family.enter(phase)
+            self._entered = phase
         self.optimiser.zero_grad(set_to_none=True)
         shown: dict[str, float] = {}
         for batch in batches:
@@ -427,6 +430,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.watch.load(state["watch"])
         self.step = self.saved = state["step"]
+        self._entered = None
         self.clock = self.elapsed = state["clock"]
         torch.set_rng_state(state["random"])
         if self.device.type == "cuda" and "random_cuda" in state:
