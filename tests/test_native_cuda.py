@@ -8,8 +8,6 @@ after the other: that shows mistakes in indices, weights and bounds, though not 
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,22 +16,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cudakit import NVCC, TORCH_TARGET, compile_on_host, need_gpu
 from tests.test_native import CASES, LAYOUTS, TOLERANCE, Case, assert_close, sample_inputs
 from tests.test_native import compare_twins as compare
 from vfi_cli.native import build, ops
 
-NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 needs_nvcc = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
-
-
-def cuda_headers() -> Path | None:
-    """The folder with the headers of a CUDA toolkit."""
-    homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda"]
-    if NVCC is not None:
-        homes.append(str(Path(NVCC).resolve().parents[1]))
-    folders = [Path(home, "include") for home in homes if home]
-    return next((folder for folder in folders if (folder / "cuda_fp16.h").exists()), None)
 
 
 @needs_nvcc
@@ -41,10 +30,9 @@ def cuda_headers() -> Path | None:
 def test_nvcc_compiles(source: Path, tmp_path: Path) -> None:
     assert NVCC is not None
     include = Path(torch.__file__).parent / "include"
-    target = "0x{:02x}{:02x}000000000000ull".format(*build.TORCH_TARGET)
     # One GPU architecture and no optimisation: this asks whether it compiles, not how fast it is.
     command = [NVCC, "-c", str(source), "-o", str(tmp_path / "kernels.o"), "-std=c++20", "-O0"]
-    command += ["-arch=sm_80", "-Xptxas", "-O0", "-DUSE_CUDA", f"-DTORCH_TARGET_VERSION={target}"]
+    command += ["-arch=sm_80", "-Xptxas", "-O0", "-DUSE_CUDA", TORCH_TARGET]
     result = subprocess.run(
         [*command, "-I", str(include)], capture_output=True, text=True, check=False
     )
@@ -93,13 +81,7 @@ Call = Callable[..., None]
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Call:
     """Calls a kernel on the CPU: host(name, arguments...)."""
-    compiler, include = shutil.which("g++"), cuda_headers()
-    if compiler is None or include is None:
-        pytest.skip("needs g++ and the headers of a CUDA toolkit (CUDA_HOME)")
-    library = tmp_path_factory.mktemp("cuda") / "host.so"
-    source = Path(__file__).with_name("cuda_on_host.cpp")
-    command = [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", str(source), "-o", str(library)]
-    subprocess.run([*command, f"-I{build.SOURCES}", f"-I{include}"], check=True)
+    library = compile_on_host("cuda_on_host.cpp", tmp_path_factory.mktemp("cuda"))
     functions = ctypes.CDLL(str(library))
 
     def call(name: str, *arguments: object) -> None:
@@ -205,13 +187,7 @@ def test_correlation_kernels(host: Call, layout: str, dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_on_a_gpu(case: Case, dtype: torch.dtype) -> None:
-    """Where VFI_TEST_GPU is set this must run; elsewhere it runs if it can."""
-    if not os.environ.get("VFI_TEST_GPU"):
-        if not torch.cuda.is_available():
-            pytest.skip("there is no CUDA device")
-        if not ops.available("cuda"):
-            pytest.skip(f"no CUDA kernels: {ops.build_info()['reason']}")
-    assert ops.available("cuda"), ops.build_info()
+    need_gpu()
     for shape in ((2, 6, 7, 13), (1, 3, 33, 70), (0, 3, 4, 4)):
         first, second = sample_inputs(case, shape, dtype)
         for layout in LAYOUTS.values():

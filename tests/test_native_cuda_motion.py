@@ -8,12 +8,8 @@ fused networks can run by them.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,13 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests import test_fused, test_fused_networks
+from tests.cudakit import need_gpu, operators_on_host
 from tests.test_fused import last
-from tests.test_native_cuda import cuda_headers
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator
 from vfi_cli.models.eqvi import EQVIFusion
 from vfi_cli.models.scopeflow import ScopeFlow
-from vfi_cli.native import build, motion_ops, ops
+from vfi_cli.native import motion_ops, ops
 from vfi_cli.native import motion_reference as reference
 from vfi_cli.native.motion_ops import Steps
 from vfi_cli.native.motion_reference import grid_to_tiles
@@ -68,28 +64,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def host_operators(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The operators by CUDA's kernels, for tensors of the CPU."""
-    compiler, headers = shutil.which("g++"), cuda_headers()
-    if compiler is None or headers is None:
-        pytest.skip("needs g++ and the headers of a CUDA toolkit")
-    if not ops.available():
-        pytest.skip("the extension is not built")
-    torch_home = Path(torch.__file__).parent
-    library = tmp_path_factory.mktemp("cuda") / "host.so"
-    source = Path(__file__).with_name("cuda_on_host_motion.cpp")
-    command = [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", str(source), "-o", str(library)]
-    command += [f"-I{path}" for path in (build.SOURCES, headers, torch_home / "include")]
-    command += ["-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000ull".format(*build.TORCH_TARGET)]
-    command += [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]
-    subprocess.run(command, check=True)
-    definitions = torch.library.Library("vfi_on_host", "DEF")
-    for name in NAMES:
-        schema = str(getattr(torch.ops.vfi, name).default._schema)
-        definitions.define(schema.removeprefix("vfi::"))
-    torch.ops.load_library(str(library))
-    yield torch.ops.vfi_on_host
-    definitions._destroy()
+def host_operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("cuda")
+    with operators_on_host("cuda_on_host_motion.cpp", "vfi_on_host", NAMES, folder) as operators:
+        yield operators
 
 
 @pytest.fixture
@@ -409,16 +387,6 @@ def test_nothing_waits_for_the_device_or_comes_from_the_cpu(
 
 
 # ------------------------------------------------------------------------- on a GPU
-
-
-def need_gpu() -> None:
-    """Where VFI_TEST_GPU is set the tests must run; elsewhere they run if they can."""
-    if not os.environ.get("VFI_TEST_GPU"):
-        if not torch.cuda.is_available():
-            pytest.skip("there is no CUDA device")
-        if not ops.available("cuda"):
-            pytest.skip(f"no CUDA kernels: {ops.build_info()['reason']}")
-    assert ops.available("cuda"), ops.build_info()
 
 
 @pytest.mark.gpu

@@ -3,25 +3,21 @@ on that; both against the twins in plain torch."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.test_native_cuda import cuda_headers
+from tests.cudakit import need_gpu, operators_on_host
 from tests.test_planes import as_integers, coding_of, noise, picture_of
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.color import from_rgb, to_rgb
-from vfi_cli.native import build, ops, plane_ops
+from vfi_cli.native import ops, plane_ops
 from vfi_cli.native.plane_ops import decode_planes, encode_planes
 
 LAYOUTS = [
@@ -37,27 +33,11 @@ SIZES = [(1, 1), (1, 6), (7, 1), (2, 2), (18, 12), (33, 21)]
 
 @pytest.fixture(scope="module")
 def host_operators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The operators by CUDA's kernels, for tensors of the CPU."""
-    compiler, headers = shutil.which("g++"), cuda_headers()
-    if compiler is None or headers is None:
-        pytest.skip("needs g++ and the headers of a CUDA toolkit")
-    if not ops.available():
-        pytest.skip("the extension is not built")
-    home = Path(torch.__file__).parent
-    library = tmp_path_factory.mktemp("cuda") / "host.so"
-    source = Path(__file__).with_name("cuda_on_host_planes.cpp")
-    command = [compiler, "-std=c++20", "-O1", "-shared", "-fPIC", str(source), "-o", str(library)]
-    command += [f"-I{path}" for path in (build.SOURCES, headers, home / "include")]
-    command += ["-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000ull".format(*build.TORCH_TARGET)]
-    command += [f"-L{home / 'lib'}", "-ltorch_cpu", "-lc10"]
-    subprocess.run(command, check=True)
-    definitions = torch.library.Library("vfi_planes_on_host", "DEF")
-    for name in ("decode_planes", "encode_planes"):
-        schema = str(getattr(torch.ops.vfi, name).default._schema)
-        definitions.define(schema.removeprefix("vfi::"))
-    torch.ops.load_library(str(library))
-    yield torch.ops.vfi_planes_on_host
-    definitions._destroy()
+    folder, names = tmp_path_factory.mktemp("cuda"), ("decode_planes", "encode_planes")
+    with operators_on_host(
+        "cuda_on_host_planes.cpp", "vfi_planes_on_host", names, folder
+    ) as operators:
+        yield operators
 
 
 def compare(layout: PlaneLayout, location: int, device: str) -> None:
@@ -96,16 +76,6 @@ def test_kernels(
 ) -> None:
     monkeypatch.setattr(plane_ops, "_operators", host_operators)
     compare(layout, location, "cpu")
-
-
-def need_gpu() -> None:
-    """Where VFI_TEST_GPU is set this must run; elsewhere it runs if it can."""
-    if not os.environ.get("VFI_TEST_GPU"):
-        if not torch.cuda.is_available():
-            pytest.skip("there is no CUDA device")
-        if not ops.available("cuda"):
-            pytest.skip(f"no CUDA kernels: {ops.build_info()['reason']}")
-    assert ops.available("cuda"), ops.build_info()
 
 
 @pytest.mark.gpu
