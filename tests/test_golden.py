@@ -19,20 +19,13 @@ from vfi_cli.models import load_model
 from vfi_cli.models.registry import registry
 from vfi_cli.native.ops import available, use_reference
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: Architectures that nobody has published weights of, but this project.
 OWN = {name for name in registry().names() if name.startswith("vfi-")}
 NAMES = [name for name in registry().names() if name != "scopeflow" and name not in OWN]
 MEAN_LIMIT = 2e-5
 TAIL_LIMIT = 2e-3  # for 99.9 % of the samples
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The pictures are small: threads would wait for each other longer than they work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agrees(error: Tensor) -> bool:

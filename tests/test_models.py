@@ -17,6 +17,8 @@ from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rrin import RRIN
 from vfi_cli.models.scopeflow import FlowNet
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = Widths((8, 8, 8, 8), 4)
 NETWORKS = {
     "rife": lambda: RIFE((16, 12, 8), 4),
@@ -40,14 +42,6 @@ def clip(batch: int, height: int, width: int, frames: int = 2) -> Tensor:
     phases = torch.arange(batch * frames).view(batch, frames, 1, 1, 1) * 0.4
     shifts = torch.tensor([0.0, 1.0, 2.0]).view(3, 1, 1)
     return 0.5 + 0.4 * torch.sin(x + y + shifts + phases)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

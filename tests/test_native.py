@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from vfi_cli.native import ops
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_extension = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
 
@@ -28,15 +30,6 @@ TOLERANCE = {
     torch.float16: 2**-8,
 }
 DTYPES = list(TOLERANCE)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Thousands of tiny operations: waking threads for them is slow on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

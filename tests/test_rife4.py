@@ -27,15 +27,9 @@ from vfi_cli.models.rife4 import (
 )
 from vfi_cli.native.ops import use_reference
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 WIDTHS = (8, 8, 8, 8, 8)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(spec: Spec | None = None, wild: float = 30.0) -> IFNet:

@@ -35,15 +35,9 @@ from vfi_cli.training.export import export
 from vfi_cli.training.init import initialise
 from vfi_cli.training.loop import Trainer, join_processes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # Configuration ----------------------------------------------------------------------------

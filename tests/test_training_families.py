@@ -26,14 +26,12 @@ from vfi_cli.training.loop import Trainer
 from vfi_cli.training.run import start
 from vfi_cli.training.teacher import FlowTeacher
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     narrow(monkeypatch)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

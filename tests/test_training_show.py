@@ -28,13 +28,7 @@ from vfi_cli.training.plot import diagrams, draw, plot, read_metrics
 from vfi_cli.training.sheet import GAIN, draw_sheet, flow_colours
 from vfi_cli.training.validation import Rebuilt, Validation, Window, crop, rebuild
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
