@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from tests.golden import distribution, read_golden
+from tests.fusedkit import (
+    WILD,
+    check_that_wild_flow_reads_nothing_outside,
+    check_the_ruler,
+    interpolate,
+    last,
+    psnr,
+    smooth,
+)
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.lite import LiteNet
-from vfi_cli.models.registry import registry
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
 from vfi_cli.models.rife4 import LITE_SCALES, IFNet, Spec
@@ -26,7 +31,10 @@ from vfi_cli.native import motion_ops, ops
 from vfi_cli.native.motion_ops import Steps
 from vfi_cli.native.motion_reference import grid_to_tiles, tiles_to_grid
 
-pytestmark = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
+pytestmark = [
+    pytest.mark.skipif(not ops.available(), reason="the extension is not built"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 HEIGHT, WIDTH = 128, 192
 # float32: the order of sums, and coordinates that differ by a rounding; bfloat16: one more rounding
@@ -36,22 +44,8 @@ DTYPES = list(TOLERANCE)
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-def last(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    return x.to(dtype).contiguous(memory_format=torch.channels_last)
-
-
-def smooth(*shape: int) -> Tensor:
-    """Pictures in which a coordinate's rounding changes little."""
-    coarse = torch.rand(*shape[:2], shape[2] // 8, shape[3] // 8)
-    return F.interpolate(coarse, size=shape[2:], mode="bicubic").clamp(0, 1)
 
 
 def make_steps(
@@ -176,24 +170,9 @@ def test_fading_in_the_plain_mix() -> None:
         compare_twins(torch.float32, motion_ops.fade_still_, made, *frames, time, share)
 
 
-@pytest.mark.parametrize("wild", [float("nan"), float("inf"), -float("inf"), 3e38, -1e9])
+@pytest.mark.parametrize("wild", WILD)
 def test_wild_flow_reads_nothing_outside(wild: float) -> None:
-    """The frames lie at the end of their memory, with what must not be seen before and after."""
-    guard = 1 << 12
-    memory = torch.full((2 * guard + 4 * HEIGHT * WIDTH,), float("nan"))
-    frame = torch.as_strided(
-        memory, (1, 4, HEIGHT, WIDTH), (4 * HEIGHT * WIDTH, 1, 4 * WIDTH, 4), guard
-    )
-    frame.uniform_()
-    tiles = torch.full((1, 16 * 5, HEIGHT // 4 + 1, WIDTH // 4 + 1), wild)
-    tiles[:, 4::5] = 0  # the mask
-    steps = Steps(4, False, (last(tiles),), (1,))
-    picture, _ = motion_ops.motion_blend(frame, frame, steps)
-    assert bool(torch.isfinite(picture).all())
-    seen = motion_ops.motion_input(frame, frame, steps, torch.zeros(1, 1, 1, 1), 1)
-    assert bool(torch.isfinite(seen[:, :8]).all())
-    flow = torch.full((1, 4, HEIGHT, WIDTH), wild)
-    assert bool(torch.isfinite(motion_ops.warp_concat(frame, frame, frame, flow)).all())
+    check_that_wild_flow_reads_nothing_outside(wild, HEIGHT, WIDTH)
 
 
 def test_operators_are_registered_as_torch_wants_them() -> None:
@@ -281,17 +260,6 @@ def model(name: str, dtype: str, wild: float = 6.0) -> Interpolator:
     return Interpolator(network, name=name, device="cpu", dtype=dtype)
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean()))
-
-
-def interpolate(model: Interpolator, frames: Tensor, t: Any, **options: Any) -> tuple[Tensor, bool]:
-    """The new frame, and whether it was prepared convolutions that made it."""
-    packed._prepared.pop(model.network, None)
-    made = model.interpolate(frames, t, **options)
-    return made, model.network in packed._prepared
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_pictures_are_those_of_the_plain_operators(name: str) -> None:
     """In float32 they differ by rounding; in bfloat16 by what its convolutions round."""
@@ -376,22 +344,17 @@ def test_a_frame_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------- the ruler
 
 
-@pytest.mark.parametrize("name", ["rife", "rifem", "rife-v4.2", "rife-v4.6", "rife-v4.25"])
-def test_the_benchmarks_plain_operators_are_the_authors(name: str, shared_data: Path) -> None:
-    """What benchmarks/inference.py measures against makes the golden pictures."""
-    place = Path(__file__).parents[1] / "benchmarks" / "plain.py"
-    loader = importlib.util.spec_from_file_location("plain", place)
-    assert loader is not None
-    assert loader.loader is not None
-    plain = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(plain)
-    golden = read_golden(shared_data / "golden" / f"{name}.npz")
-    net = next(known for known in registry() if known.name == name).prototype().eval()
-    net.load_state_dict(
-        {key: value for key, value in golden.state().items() if key in net.state_dict()}
-    )
-    case = next(case for case in golden.cases if set(case) <= {"t", "array"})
-    with torch.inference_mode(), ops.use_reference():
-        way = plain.rife4 if isinstance(net, IFNet) else plain.rife
-        error = way(net, golden.frames, case["t"])[0] - golden.expected(case)
-    assert float(error.abs().mean()) < 2e-5, distribution(error)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("rife", "rife"),
+        ("rifem", "rife"),
+        ("rife-v4.2", "rife4"),
+        ("rife-v4.6", "rife4"),
+        ("rife-v4.25", "rife4"),
+    ],
+)
+def test_the_benchmarks_plain_operators_are_the_authors(
+    name: str, way: str, shared_data: Path
+) -> None:
+    check_the_ruler(name, "plain", way, shared_data)

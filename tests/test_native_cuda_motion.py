@@ -14,14 +14,19 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests import test_fused, test_fused_networks
 from tests.cudakit import need_gpu, operators_on_host
-from tests.test_fused import last
+from tests.fusedkit import (
+    WILD,
+    check_that_wild_flow_reads_nothing_outside,
+    last,
+    psnr,
+    smooth,
+)
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator
 from vfi_cli.models.eqvi import EQVIFusion
@@ -30,6 +35,8 @@ from vfi_cli.native import motion_ops, ops
 from vfi_cli.native import motion_reference as reference
 from vfi_cli.native.motion_ops import Steps
 from vfi_cli.native.motion_reference import grid_to_tiles
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 needs_extension = pytest.mark.skipif(not ops.available(), reason="the extension is not built")
 
@@ -55,12 +62,8 @@ MODELS = {
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +82,6 @@ def host(host_operators: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         return getattr(source, name)(*arguments)
 
     monkeypatch.setattr(motion_ops, "_run", run)
-
-
-def smooth(*shape: int) -> Tensor:
-    """Pictures in which a coordinate's rounding changes little."""
-    coarse = torch.rand(*shape[:2], shape[2] // 8 + 1, shape[3] // 8 + 1)
-    return F.interpolate(coarse, size=shape[2:], mode="bicubic").clamp(0, 1)
 
 
 def make_steps(
@@ -276,24 +273,9 @@ def test_values_may_lie_anywhere() -> None:
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("wild", [float("nan"), float("inf"), -float("inf"), 3e38, -1e9])
+@pytest.mark.parametrize("wild", WILD)
 def test_wild_flow_reads_nothing_outside(wild: float) -> None:
-    """The frames lie at the end of their memory, with what must not be seen before and after."""
-    guard = 1 << 10
-    memory = torch.full((2 * guard + 4 * HEIGHT * WIDTH,), float("nan"))
-    frame = torch.as_strided(
-        memory, (1, 4, HEIGHT, WIDTH), (4 * HEIGHT * WIDTH, 1, 4 * WIDTH, 4), guard
-    )
-    frame.uniform_()
-    tiles = torch.full((1, 16 * 5, HEIGHT // 4 + 1, WIDTH // 4 + 1), wild)
-    tiles[:, 4::5] = 0  # the mask
-    steps = Steps(4, False, (last(tiles),), (1,))
-    picture, _ = motion_ops.motion_blend(frame, frame, steps)
-    assert bool(torch.isfinite(picture).all())
-    seen = motion_ops.motion_input(frame, frame, steps, torch.zeros(1, 1, 1, 1), 1)
-    assert bool(torch.isfinite(seen[:, :8]).all())
-    flow = torch.full((1, 4, HEIGHT, WIDTH), wild)
-    assert bool(torch.isfinite(motion_ops.warp_concat(frame, frame, frame, flow)).all())
+    check_that_wild_flow_reads_nothing_outside(wild, HEIGHT, WIDTH)
 
 
 def test_what_the_kernels_do_not_take_is_refused(host_operators: Any) -> None:
@@ -306,10 +288,6 @@ def test_what_the_kernels_do_not_take_is_refused(host_operators: Any) -> None:
 
 
 # --------------------------------------------------------------------------- networks
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return float(-10 * torch.log10((a.cpu() - b.cpu()).square().mean()))
 
 
 def frames_for(name: str) -> Tensor:
