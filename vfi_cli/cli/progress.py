@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vfi_cli.cli.messages import clock, number, rate
@@ -134,12 +133,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def text(self) -> str:

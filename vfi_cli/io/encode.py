@@ -12,7 +12,6 @@ import io
 import os
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import av
@@ -104,12 +103,7 @@ class VideoWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         else:
