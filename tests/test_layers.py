@@ -17,7 +17,7 @@ PACKAGE = ROOT / "vfi_cli"
 #: from itself. Rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("frame", "memory", "skvideo_compat", "tiles"),
+    ("frame", "interrupts", "memory", "skvideo_compat", "tiles"),
     ("timeline",),
     ("cuts", "native", "transfer", "windows"),
     ("duplicates",),

@@ -85,4 +85,5 @@ EXIT_CODES: dict[int, str] = {
     DeviceError.exit_code: "the device is missing or out of memory",
     BatchError.exit_code: "some files of a batch failed",
     130: "interrupted; the same command goes on from there",
+    143: "ended by SIGTERM; the same command goes on from there",
 }

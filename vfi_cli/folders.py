@@ -14,8 +14,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -33,7 +32,7 @@ from vfi_cli.frame import Frame, PlaneLayout, Samples
 from vfi_cli.io.atomic import fsync_dir, fsync_file
 from vfi_cli.io.images import Image, ImageInfo, image_frame, probe_image, read_image, write_image
 from vfi_cli.io.naming import Clip, Naming, Placement, find_clips, place
-from vfi_cli.io.prefetch import Prefetch
+from vfi_cli.io.prefetch import Outbox, Prefetch
 from vfi_cli.plan import RenderSettings, Timing
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, pictures, scene_stream, synthesizer_for
 from vfi_cli.synthesis import Synthesizer
@@ -119,7 +118,10 @@ class FolderListener:
         """A clip's work begins."""
 
     def progress(self, done: int, total: int) -> None:
-        """So many images of the clip are finished, those of an earlier run included."""
+        """So many images of the clip are finished, those of an earlier run included.
+
+        Told in the threads that write them, one at a time.
+        """
 
     def warned(self, text: str) -> None:
         """Something that a person should hear of, while a clip is made."""
@@ -409,6 +411,15 @@ class _Making:
         self._listener.progress(done, len(wanted))
         if not todo:
             return
+        counting = threading.Lock()
+
+        def write(image: tuple[str, Frame, Image, Path | None]) -> None:
+            nonlocal done
+            self._write(*image)
+            with counting:
+                done += 1
+                self._listener.progress(done, len(wanted))
+
         first = min(todo)
         grid = OutputGrid(Fraction(0), Fraction(self._step), Fraction(self._step), None)
         # A four-frame model looks at the image before the pair, cuts at some before that.
@@ -422,7 +433,10 @@ class _Making:
             synthesizer = synthesizer_for(self._settings, interpolator)
             synthesizer.on_refit = synthesizer.on_warning = self._listener.warned
             keep_fit(synthesizer, self._work, self._plan.width, self._plan.height)
-        with Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded, _Writers() as writers:
+        with (
+            Prefetch(self._decoded(begin), depth=QUEUE_FRAMES) as decoded,
+            Outbox(write, depth=WRITERS, threads=WRITERS, name="images") as writers,
+        ):
             made = pictures(
                 decoded,
                 synthesizer,
@@ -438,9 +452,7 @@ class _Making:
                     source = self._source(frame)
                     if source is not None and wanted[k].t:
                         (self._work.path / f"{wanted[k].name}{_CUT}").touch()
-                    writers.submit(self._write, wanted[k].name, frame, left, source)
-                    done += 1
-                    self._listener.progress(done, len(wanted))
+                    writers.put((wanted[k].name, frame, left, source))
                 # The reader adds to these meanwhile, so a copy is looked through.
                 for number in list(self._images):
                     if number < k // self._step - 1:
@@ -548,33 +560,3 @@ def _resized(plane: Samples, width: int, height: int, layout: PlaneLayout) -> Sa
     )
     values = values[0, 0].round_().clamp_(0, layout.peak)
     return values.numpy().astype(layout.dtype)
-
-
-class _Writers:
-    """A few threads that write images, with no more waiting than threads. As a context manager."""
-
-    def __init__(self, threads: int = WRITERS) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vfi-images")
-        self._free = threading.Semaphore(2 * threads)
-        self._futures: list[Future[None]] = []
-
-    def submit(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run ``work`` soon; waits where too much is waiting. Raises what an earlier one raised."""
-        self._free.acquire()
-        self._collect([future for future in self._futures if future.done()])
-        future = self._pool.submit(work, *arguments)
-        future.add_done_callback(lambda _: self._free.release())
-        self._futures.append(future)
-
-    def _collect(self, futures: Sequence[Future[None]]) -> None:
-        for future in futures:
-            self._futures.remove(future)
-            future.result()
-
-    def __enter__(self) -> _Writers:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            self._collect(list(self._futures))

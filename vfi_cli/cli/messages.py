@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from vfi_cli import interrupts
 from vfi_cli.errors import VfiError
 from vfi_cli.timeline import format_time
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from vfi_cli.estimate import About
 
-INTERRUPTED = 130
 INTERNAL_ERROR = 1
 _THIN = "\N{NO-BREAK SPACE}"
 
@@ -73,16 +73,18 @@ def run(command: Any, argv: Sequence[str]) -> int:
     Errors become one line on stderr. With ``--debug`` anywhere among the
     arguments the traceback is shown before it.
     """
-    debug = "--debug" in argv
+    with interrupts.remembered():
+        return _run(command, argv, debug="--debug" in argv)
+
+
+def _run(command: Any, argv: Sequence[str], *, debug: bool) -> int:
     try:
-        result = command.main(args=list(argv), prog_name="vfi", standalone_mode=False)
+        result = _interruptible(command, argv)
         sys.stdout.flush()
     except VfiError as error:
         return _fail(str(error), error.exit_code, debug=debug)
-    except (InterruptedRunError, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt):
-            error = InterruptedRunError(error)
-        return _fail(f"interrupted; {error}", INTERRUPTED, debug=debug)
+    except InterruptedRunError as error:
+        return _fail(f"interrupted; {error}", interrupts.exit_code(), debug=debug)
     except (ReaderGoneError, BrokenPipeError):
         # Whoever read our stdout has gone. Python would complain once more at exit.
         _discard_stdout()
@@ -90,10 +92,22 @@ def run(command: Any, argv: Sequence[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong options, found by Typer
             return _usage(error, debug=debug)
-        if type(error).__name__ == "Abort":
-            return _fail("interrupted", INTERRUPTED, debug=debug)
         return _bug(error, debug=debug)
     return result if isinstance(result, int) else 0
+
+
+def _interruptible(command: Any, argv: Sequence[str]) -> Any:
+    """Run the command; after a signal that asks to end, everything that comes out is that."""
+    try:
+        return command.main(args=list(argv), prog_name="vfi", standalone_mode=False)
+    except InterruptedRunError:
+        raise
+    except KeyboardInterrupt as interrupt:
+        raise InterruptedRunError(interrupt) from interrupt
+    except Exception as error:
+        if interrupts.met() or type(error).__name__ == "Abort":  # Typer's word for Ctrl-C
+            raise InterruptedRunError(KeyboardInterrupt()) from error
+        raise
 
 
 def _usage(error: Any, *, debug: bool) -> int:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from vfi_cli import interrupts
 from vfi_cli.cli.messages import clock, number, rate
+from vfi_cli.interrupts import uninterrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,7 +63,8 @@ class Progress:
     but not for the speed. ``unit`` names what is counted, ``label`` what is done; a
     ``passing`` line is gone when it is done, and a log never sees it. Use it as a context
     manager, call :meth:`update` with the number of frames done so far from any
-    thread. ``fps`` None leaves out the comparison with real time.
+    thread; it raises KeyboardInterrupt where a Ctrl-C got lost. ``fps`` None leaves out the
+    comparison with real time.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Progress:
 
     def update(self, done: int) -> None:
         """``done`` frames are finished, counted from the beginning of the output."""
+        interrupts.check()
         if self._closed:
             return
         now = self._now()
@@ -119,6 +123,7 @@ class Progress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, text=self.text())
 
+    @uninterrupted
     def close(self) -> None:
         """End the line. A log gets a last line with the speed over the whole run."""
         if self._closed:
@@ -173,6 +178,7 @@ class Progress:
         self._logged_at, self._logged = now, self._done
         self._console.print(self.text().strip())
 
+    @uninterrupted
     def _start_bar(self) -> tuple[Bar, TaskID]:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as Bar

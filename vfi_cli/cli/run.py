@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vfi_cli import interrupts
 from vfi_cli.api import ConvertOptions, ConvertResult, ModelOptions, convert_file, open_model
 from vfi_cli.cli import messages, records
 from vfi_cli.cli.options import scale_value
@@ -185,6 +186,7 @@ class Screen(DryRunListener):
 
     def rendered(self) -> None:
         self.close()
+        interrupts.check()
 
     def finished(self, result: ConvertResult) -> None:
         for warning in result.warnings:
@@ -266,6 +268,8 @@ class Batch:
         try:
             yield
         except VfiError as error:
+            if interrupts.met():
+                raise KeyboardInterrupt(f"{when_interrupted}.") from error
             self._failed.append((source, error))
             self._records.append(records.of_error(source, error))
         except KeyboardInterrupt as interrupt:

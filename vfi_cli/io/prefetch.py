@@ -1,17 +1,19 @@
-"""Stages that run ahead or behind in a thread of their own, with bounded memory.
+"""Stages that run ahead or behind in threads of their own, with bounded memory.
 
 :class:`Prefetch` iterates over a source in a thread (decoding while the model works);
-:class:`Outbox` hands items to a function in a thread (encoding while the model works). An
-exception in the thread is raised again in the one that uses the stage, and leaving the ``with``
-block ends the thread, whether everything was consumed or not.
+:class:`Outbox` hands items to a function in threads (encoding while the model works). An
+exception in a thread is raised again in the one that uses the stage, and leaving the ``with``
+block ends the threads, whether everything was consumed or not.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, Self, TypeVar
+from queue import SimpleQueue
+from typing import Any, Final, Generic, Self, TypeVar
+
+from vfi_cli.interrupts import uninterrupted
 
 T = TypeVar("T")
 
@@ -20,62 +22,106 @@ T = TypeVar("T")
 _GRACE = 10.0
 
 
+class _End:
+    """Stands in a queue for "no more"; whoever meets it leaves it there for the next."""
+
+
+_END: Final = _End()
+
+
 class _Channel(Generic[T]):
-    """A bounded queue with an end: the writer finishes it, the reader may refuse more."""
+    """A bounded queue with an end: the writer finishes it, the reader may refuse more.
+
+    Ctrl-C raises KeyboardInterrupt between any two operations of the main thread. Within a
+    ``threading.Condition`` that leaves a lock held or released twice, and the stage hangs or dies
+    of a RuntimeError. The operations of two SimpleQueues cannot be torn apart: what is lost at
+    worst is an item, or the room for one, of a stage that is being given up.
+    """
 
     def __init__(self, depth: int) -> None:
         if depth < 1:
             raise ValueError(f"a queue of {depth} items")
-        self._items: deque[T] = deque()
-        self._depth = depth
-        self._changed = threading.Condition()
-        self._finished = False
+        self._items: SimpleQueue[T | _End] = SimpleQueue()
+        self._room: SimpleQueue[_End | None] = SimpleQueue()
         self._refused = False
+        for _ in range(depth):
+            self._room.put(None)
 
     def put(self, item: T) -> bool:
         """Wait for room and add the item; False where the reader wants no more."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._refused or len(self._items) < self._depth)
-            if self._refused:
-                return False
-            self._items.append(item)
-            self._changed.notify_all()
-            return True
+        if self._room.get() is _END or self._refused:
+            self._room.put(_END)
+            return False
+        self._items.put(item)
+        return True
 
     def get(self) -> tuple[bool, T | None]:
         """(True, the next item), or (False, None) after the last."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._finished or self._refused)
-            if not self._items or self._refused:
-                return False, None
-            item = self._items.popleft()
-            self._changed.notify_all()
-            return True, item
+        item = self._items.get()
+        if self._refused or isinstance(item, _End):
+            self._items.put(_END)
+            return False, None
+        self._room.put(None)
+        return True, item
 
     def finish(self) -> None:
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
+        self._items.put(_END)
 
     def refuse(self) -> None:
-        with self._changed:
-            self._refused = True
-            self._items.clear()
-            self._changed.notify_all()
+        self._refused = True
+        self._items.put(_END)
+        self._room.put(_END)
 
 
-class Prefetch(Generic[T]):
+class _Stage:
+    """Threads that start with a ``with`` block and end with it."""
+
+    def __init__(self, work: Callable[[], None], name: str, threads: int, depth: int) -> None:
+        self._channel: _Channel[Any] = _Channel(depth)
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True) for _ in range(threads)
+        ]
+        self._started = False
+
+    @uninterrupted
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            for thread in self._threads:
+                thread.start()
+
+    def _join(self, seconds: float | None = None) -> None:
+        for thread in self._threads:
+            if self._started:
+                thread.join(seconds)
+
+    def _stop(self) -> None:
+        """Drop what waits, and let the items under way finish."""
+        self._channel.refuse()
+        self._join(_GRACE)
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    @uninterrupted
+    def __enter__(self) -> Self:
+        self._start()
+        return self
+
+
+class Prefetch(_Stage, Generic[T]):
     """Iterate over ``source`` in a thread, at most ``depth`` items ahead.
 
-    The source's ``close`` is called in that thread when it is done with, as a generator needs.
+    The thread starts with the ``with`` block, or with the first item that is asked for. The
+    source's ``close`` is called in it when it is done with, as a generator needs.
     """
 
     def __init__(self, source: Iterable[T], *, depth: int = 4, name: str = "prefetch") -> None:
         self._source = source
-        self._channel: _Channel[T] = _Channel(depth)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        super().__init__(self._work, name, 1, depth)
 
     def _work(self) -> None:
         try:
@@ -96,40 +142,41 @@ class Prefetch(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        self._start()
         more, item = self._channel.get()
         if more:
             return item  # type: ignore[return-value]
-        self._thread.join()
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        self._join()
+        self._raise()
         raise StopIteration
 
+    @uninterrupted
     def close(self) -> None:
         """Stop the thread and drop what it had prepared. Raises nothing of the source's."""
-        self._channel.refuse()
-        self._thread.join(_GRACE)
+        self._stop()
 
-    def __enter__(self) -> Self:
-        return self
-
+    @uninterrupted
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class Outbox(Generic[T]):
-    """Hand items to ``handle`` in a thread, at most ``depth`` of them waiting.
+class Outbox(_Stage, Generic[T]):
+    """Hand items to ``handle`` in threads, at most ``depth`` of them waiting.
 
-    Leaving the ``with`` block in order waits until all are handled (:meth:`close`); leaving it
-    by an exception drops those that wait (:meth:`abort`).
+    One thread handles the items in order. Leaving the ``with`` block in order waits until all
+    are handled (:meth:`close`); leaving it by an exception drops those that wait (:meth:`abort`).
     """
 
-    def __init__(self, handle: Callable[[T], Any], *, depth: int = 4, name: str = "outbox") -> None:
+    def __init__(
+        self,
+        handle: Callable[[T], Any],
+        *,
+        depth: int = 4,
+        threads: int = 1,
+        name: str = "outbox",
+    ) -> None:
         self._handle = handle
-        self._channel: _Channel[T] = _Channel(depth)
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        super().__init__(self._work, name, threads, depth)
 
     def _work(self) -> None:
         try:
@@ -139,36 +186,32 @@ class Outbox(Generic[T]):
                     return
                 self._handle(item)  # type: ignore[arg-type]
         except BaseException as error:
-            self._error = error
+            self._error = self._error or error
             self._channel.refuse()
 
     def put(self, item: T) -> None:
         """Wait for room and add the item. Raises what ``handle`` raised on an earlier one."""
         if not self._channel.put(item):
+            self._join(_GRACE)
             self._raise()
             raise ValueError("the outbox is closed")
 
-    def _raise(self) -> None:
-        self._thread.join(_GRACE)
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
+    @uninterrupted
     def close(self) -> None:
         """Wait until everything is handled. Raises what ``handle`` raised."""
-        self._channel.finish()
-        self._thread.join()
+        try:
+            self._channel.finish()
+            self._join()
+        finally:  # nobody may go on while an item is under way
+            self._stop()
         self._raise()
-        self._channel.refuse()
 
+    @uninterrupted
     def abort(self) -> None:
-        """Drop what waits, and let the item under way finish."""
-        self._channel.refuse()
-        self._thread.join(_GRACE)
+        """Drop what waits, and let the items under way finish."""
+        self._stop()
 
-    def __enter__(self) -> Self:
-        return self
-
+    @uninterrupted
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
