@@ -16,9 +16,9 @@ from pathlib import Path
 from conversion import head, row, run_vfi
 
 from vfi_cli.bench import machine, measure_models, model_names, write_moving_clip
-from vfi_cli.cli.messages import size as in_units
 from vfi_cli.cli.options import parse_size
 from vfi_cli.plan import automatic_scale
+from vfi_cli.wording import file_size
 
 #: The two sizes that the growth is measured between, for light networks and for heavy ones.
 LIGHT = ((640, 384), (1280, 768))
@@ -71,8 +71,8 @@ def conversions(sizes: list[tuple[int, int]], frames: int, model: str, device: s
             row(
                 f"{width}×{height}",
                 f"{automatic_scale(width, height):g}",
-                in_units(bare.peak),
-                in_units(whole.peak),
+                file_size(bare.peak),
+                file_size(whole.peak),
             )
         )
         print(lines[-1], flush=True)

@@ -22,8 +22,7 @@ from vfi_cli.cli.options import (
 from vfi_cli.cli.progress import LOG_INTERVAL, Progress
 from vfi_cli.errors import UsageError
 from vfi_cli.timeline import format_rate, spoken
-
-NBSP = "\N{NO-BREAK SPACE}"
+from vfi_cli.wording import NBSP, counted, file_size, grouped
 
 
 @pytest.mark.parametrize(
@@ -99,17 +98,26 @@ def test_views() -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert messages.number(8058) == f"8{NBSP}058"
+    assert grouped(8058) == f"8{NBSP}058"
+    assert [counted(n, "frame") for n in (0, 1, 2, 8058)] == [
+        "0 frames",
+        "1 frame",
+        "2 frames",
+        f"8{NBSP}058 frames",
+    ]
     assert messages.clock(Fraction(1343, 10)) == "2:14.3"
     assert messages.clock(3723, decimals=0) == "1:02:03"
     assert messages.clock(Fraction(5999, 100)) == "1:00.0"
     assert messages.clock(-0.5) == "-0:00.5"
-    assert [messages.size(n) for n in (0, 999, 1500, 112_300_000, 999_600)] == [
+    sizes = (0, 999, 1500, 112_300_000, 999_600, 12.34e12, 1.5e15)
+    assert [file_size(n) for n in sizes] == [
         f"0{NBSP}B",
         f"999{NBSP}B",
         f"1.5{NBSP}kB",
         f"112{NBSP}MB",
         f"1.0{NBSP}MB",
+        f"12{NBSP}TB",
+        f"1500{NBSP}TB",
     ]
     assert [spoken(s) for s in (0.44, 54.2, 99.6, 3723)] == [
         f"0.4{NBSP}s",
@@ -206,6 +214,8 @@ def test_speed_follows_what_happens_now() -> None:
 
 def test_a_pipe_has_no_end_to_tell() -> None:
     progress, clock, _ = make(None)
+    progress.update(1)
+    assert progress.text().startswith("1 frame  ")
     clock.now += 2
     progress.update(300)
     assert progress.text() == "300 frames  150 fps  2.5× real time  0:02"

@@ -246,7 +246,7 @@ def test_an_unfinished_run_is_gone_on_with(tmp_path: Path, vfi: Vfi) -> None:
     )
     told = json.loads(run.out)
     assert 250 <= told["finished_frames"] <= 300
-    assert "frames are there already" in run.err
+    assert "frames made already" in run.err
 
 
 def test_a_batch_is_one_object_and_makes_no_folder(tmp_path: Path, vfi: Vfi) -> None:

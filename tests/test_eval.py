@@ -321,7 +321,7 @@ def test_the_command_says_what_is_missing(
     assert "there is 1 clip, not 379" in capsys.readouterr().err
     assert main([*arguments, "--allow-missing"]) == 0
     shown = capsys.readouterr().out
-    assert "1 items of 1 clips; the whole set has 379 clips" in shown
+    assert "1 item of 1 clip; the whole set has 379 clips" in shown
     assert "there is 1 clip, not 379" in shown
 
 

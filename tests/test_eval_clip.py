@@ -137,7 +137,7 @@ def test_still_parts_say_nothing_and_are_left_out(tmp_path: Path) -> None:
 
 def test_a_clip_that_is_too_short_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", scene(4))
-    with pytest.raises(InputError, match="4 frames are too few; 5 or more"):
+    with pytest.raises(InputError, match="has 4 frames; 5 or more"):
         evaluate_clip(path, models("blend"), factor=4)
     assert evaluate_clip(path, models("blend")).rebuilt == 1
 

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "vfi_cli"
 #: The rooms of the house from the ground up. A room imports only from rooms of lower floors, and
 #: from itself. Rooms of one floor do not know each other.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "wording"),
     ("frame", "interrupts", "memory", "skvideo_compat", "tiles"),
     ("timeline",),
     ("cuts", "native", "transfer", "windows"),
@@ -40,7 +40,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 #: Only to be imported where they are needed, in these files and rooms.
-LIGHT = ("errors", "frame", "timeline", "cuts", "duplicates", "scenes", "windows", "plan", "cli")
+LIGHT = (
+    *("errors", "wording", "frame", "timeline", "cuts", "duplicates", "scenes", "windows"),
+    *("plan", "cli"),
+)
 
 
 #: The only modules of io that compute, and load torch.

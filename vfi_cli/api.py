@@ -39,6 +39,7 @@ from vfi_cli.plan import (
 )
 from vfi_cli.render import Counts, SegmentResult
 from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
+from vfi_cli.wording import counted
 from vfi_cli.work import WorkFolder, was_published, work_folder_of
 
 if TYPE_CHECKING:
@@ -189,7 +190,9 @@ def convert_file(
         work.remove()
     cut_short = truncation(plan, results[-1].broken if results else None)
     if cut_short is not None:
-        cut_short = f"{cut_short}; converted up to there: {target}, {counts.frames} frames"
+        cut_short = (
+            f"{cut_short}; converted up to there: {target}, {counted(counts.frames, 'frame')}"
+        )
         warnings = (*warnings, cut_short)
     made = ConvertResult(
         output=target,

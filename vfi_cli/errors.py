@@ -68,11 +68,6 @@ class BatchError(VfiError):
     exit_code = 8
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 clip``, ``2 clips``: for messages."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 #: What ``vfi --help`` and the README say of exit codes.
 EXIT_CODES: dict[int, str] = {
     0: "done, and the output was read back and checked",

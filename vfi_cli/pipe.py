@@ -34,6 +34,7 @@ from vfi_cli.models import Interpolator
 from vfi_cli.plan import output_rate
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, measured, pictures, synthesizer_for
 from vfi_cli.timeline import OutputGrid, format_time
+from vfi_cli.wording import counted
 
 PipeFormat = Literal["auto", "nut", "y4m"]
 
@@ -116,7 +117,8 @@ def convert_stream(
             at = format_time(reader.broken.time - reader.info.start)
             text = f"the input breaks off after {at} ({reader.broken.reason})"
             if not options.allow_truncated:
-                raise TruncatedInputError(f"{text}; converted up to there, {counts.frames} frames")
+                made = counted(counts.frames, "frame")
+                raise TruncatedInputError(f"{text}; converted up to there, {made}")
             warnings += (text,)
         return PipeResult(counts, counts.frames / run.grid.fps, time.monotonic() - began, warnings)
 

@@ -11,6 +11,7 @@ import typer
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import ModelError
+from vfi_cli.wording import file_size
 
 if TYPE_CHECKING:
     from vfi_cli.bench import ModelRow, ModelsReport, RunReport
@@ -151,7 +152,7 @@ def cells(row: ModelRow) -> tuple[str, ...]:
         f"{row.operations / 1e9:.1f}",
         f"{row.seconds * 1e3:.{0 if row.seconds > 0.1 else 1}f}",
         f"{1 / row.seconds:.{2 if row.seconds > 0.1 else 1}f}",
-        "?" if row.peak_memory is None else messages.size(row.peak_memory),
+        "?" if row.peak_memory is None else file_size(row.peak_memory),
         row.dtype or "",
     )
 

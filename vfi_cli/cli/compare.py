@@ -13,6 +13,7 @@ from vfi_cli.cli import options as opt
 from vfi_cli.cli.convert import as_factor, as_rate
 from vfi_cli.errors import TruncatedInputError, UsageError
 from vfi_cli.timeline import spoken
+from vfi_cli.wording import counted, file_size
 
 if TYPE_CHECKING:
     from vfi_cli.compare.video import ComparisonOptions, ComparisonPlan
@@ -221,9 +222,9 @@ def _show(
     for warning in made.warnings:
         messages.warn(warning, quiet=quiet)
     console.print(
-        f"✓ {output.name}  {messages.number(made.frames)} frames, "
+        f"✓ {output.name}  {counted(made.frames, 'frame')}, "
         f"{messages.clock(made.duration)}, read back and checked  "
-        f"{spoken(made.seconds)}  {messages.size(made.size)}"
+        f"{spoken(made.seconds)}  {file_size(made.size)}"
     )
     if as_json:
         messages.print_json(
@@ -264,7 +265,7 @@ def _planned(plan: ComparisonPlan) -> list[str]:
     slow = f", {format_rate(plan.grid.stretch)}× slower" * (plan.grid.stretch != 1)
     lines.append(
         f"{plan.output.name:<{left}}  {plan.arrangement.width}×{plan.arrangement.height}  "
-        f"{format_rate(plan.grid.fps)} fps{slow}  {messages.number(plan.frames)} frames  "
+        f"{format_rate(plan.grid.fps)} fps{slow}  {counted(plan.frames, 'frame')}  "
         f"{plan.encoder.encoder} {plan.encoder.pix_fmt}{sound}"
     )
     said: list[Any] = [*plan.notes, *plan.encoder.notes, *plan.streams.lines()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfi_cli.cli import messages
 from vfi_cli.errors import TruncatedInputError
+from vfi_cli.wording import counted, grouped
 
 if TYPE_CHECKING:
     from vfi_cli.compare.measure import Comparison, Difference
@@ -97,10 +98,10 @@ def rows_of(found: Comparison, one: Difference, reference: str) -> list[tuple[st
             else f"{said_psnr(lowest)} at {messages.clock(time, decimals=2)}",
         ),
         ("SSIM", "" if one.mean_ssim is None else f"{one.mean_ssim:.4f}"),
-        ("frames at equal times", messages.number(one.alignment.common)),
+        ("frames at equal times", grouped(one.alignment.common)),
         ("  their PSNR", "" if equal is None else said_psnr(equal)),
-        (f"frames only in {reference}", messages.number(one.alignment.only_first)),
-        ("frames only in this", messages.number(one.alignment.only_second)),
+        (f"frames only in {reference}", grouped(one.alignment.only_first)),
+        ("frames only in this", grouped(one.alignment.only_second)),
     ]
     return [(measure, value) for measure, value in rows if value or measure != "SSIM"]
 
@@ -121,7 +122,7 @@ def print_table(found: Comparison, names: Sequence[str]) -> None:
     console = messages.console(stderr=False)
     console.print(table)
     console.print(
-        f"{messages.number(found.frames)} times, {format_rate(found.grid.rate)} a second, "
+        f"{counted(found.frames, 'time')}, {format_rate(found.grid.rate)} a second, "
         f"what is on screen then; PSNR and SSIM of R'G'B'"
     )
 

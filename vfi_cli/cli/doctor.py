@@ -18,6 +18,7 @@ import typer
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import ModelError, OutputError, VfiError
+from vfi_cli.wording import counted, file_size
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -150,14 +151,16 @@ def versions() -> Iterator[Finding]:
 def devices() -> Iterator[Finding]:
     import torch
 
-    yield Finding("devices", "ok", f"cpu: {_processor()}, {_cores()} cores, {_cpu_features()}")
+    yield Finding(
+        "devices", "ok", f"cpu: {_processor()}, {counted(_cores(), 'core')}, {_cpu_features()}"
+    )
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             known = torch.cuda.get_device_properties(index)
             yield Finding(
                 "devices",
                 "ok",
-                f"cuda:{index}: {known.name}, {messages.size(known.total_memory)}, "
+                f"cuda:{index}: {known.name}, {file_size(known.total_memory)}, "
                 f"compute capability {known.major}.{known.minor}",
             )
     elif torch.version.cuda is not None:
@@ -305,7 +308,7 @@ def models() -> Iterator[Finding]:
     located = weights.locate("default")
     entry = located.entry
     wanted = entry.sha256 if entry is not None else None
-    about = f"default is {located.name}, {messages.size(located.path.stat().st_size)}"
+    about = f"default is {located.name}, {file_size(located.path.stat().st_size)}"
     if entry is not None and entry.licence:
         about += f", licence {entry.licence}"
     if wanted is not None and _sha256(located.path) != wanted:
@@ -340,7 +343,7 @@ def disk() -> Iterator[Finding]:
     yield Finding(
         "disk",
         "note" if little else "ok",
-        f"{messages.size(free)} free in {here}",
+        f"{file_size(free)} free in {here}",
         "a conversion needs room for its output twice" if little else "",
     )
     if not os.access(here, os.W_OK):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vfi_cli.cli import messages
+from vfi_cli.wording import counted, grouped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,6 @@ def show_set(console: Console, result: SetResult) -> None:
     """The means beside the published ones, and what they are means of."""
     from vfi_cli.quality.metrics import METRICS
 
-    number = messages.number
     protocol = f"; {result.protocol}" if result.protocol else ""
     console.print(f"{result.title}{protocol}", style="bold")
     console.print(scope(result))
@@ -49,17 +48,16 @@ def show_set(console: Console, result: SetResult) -> None:
     for line in result.wrong[:3]:
         console.print(line, style="yellow")
     if len(result.wrong) > 3:
-        console.print(f"… and {number(len(result.wrong) - 3)} more", style="yellow")
+        console.print(f"… and {grouped(len(result.wrong) - 3)} more", style="yellow")
 
 
 def scope(result: SetResult) -> str:
     """What was scored: ``3 782 items of 3 782 clips``, and how much of the set that is."""
-    number = messages.number
-    text = f"{number(result.items)} items of {number(result.clips)} clips"
+    text = f"{counted(result.items, 'item')} of {counted(result.clips, 'clip')}"
     if result.complete:
         return f"{text}, the whole set"
     return (
-        f"{text}; the whole set has {number(result.all_clips)} clips: "
+        f"{text}; the whole set has {counted(result.all_clips, 'clip')}: "
         "not to be set beside the published figures"
     )
 
@@ -70,14 +68,14 @@ def show_clip(console: Console, result: ClipResult) -> None:
     from vfi_cli.timeline import format_rate
 
     left_out = [
-        f"{messages.number(count)} {why}"
+        f"{grouped(count)} {why}"
         for count, why in ((result.at_cuts, "at cuts"), (result.still, "where nothing moves"))
         if count
     ]
     console.print(
         f"{Path(result.path).name}  {result.width}×{result.height}  "
-        f"{format_rate(result.rate)} fps  {messages.number(result.rebuilt)} of "
-        f"{messages.number(result.frames)} frames removed and rebuilt"
+        f"{format_rate(result.rate)} fps  {grouped(result.rebuilt)} of "
+        f"{counted(result.frames, 'frame')} removed and rebuilt"
         + (f"  (not scored: {', '.join(left_out)})" if left_out else "")
     )
     columns = [_heading(name, "") for name in result.metrics]

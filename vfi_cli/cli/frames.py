@@ -10,9 +10,10 @@ import typer
 
 from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
-from vfi_cli.errors import UsageError, counted
+from vfi_cli.errors import UsageError
 from vfi_cli.io.naming import Clip, Naming, find_clips
 from vfi_cli.timeline import spoken
+from vfi_cli.wording import counted, file_size, grouped
 
 if TYPE_CHECKING:
     from vfi_cli.dry_run_folders import ClipEstimate, ClipSurvey
@@ -238,9 +239,9 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
             self.close()
             source, target = _names(plan)
             left = max(len(source), len(target))
-            count = messages.number(len(plan.clip.images))
-            self._console.print(f"{source:<{left}}  {count} images  {plan.info.describe()}")
-            made = f"{messages.number(plan.new)} new, {plan.inter} between each two"
+            count = counted(len(plan.clip.images), "image")
+            self._console.print(f"{source:<{left}}  {count}  {plan.info.describe()}")
+            made = f"{grouped(plan.new)} new, {plan.inter} between each two"
             size = f"  {plan.width}×{plan.height}" if plan.changes_pixels else ""
             how = f"named as {plan.naming}{size}  model {options.model.name}"
             self._console.print(f"{target:<{left}}  {made}  {how}")
@@ -251,7 +252,7 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
         def progress(self, done: int, total: int) -> None:
             if self._progress is None:
                 self._progress = Progress(
-                    total, None, self._console, quiet, start=done, unit="images"
+                    total, None, self._console, quiet, start=done, unit="image"
                 )
             self._progress.update(done)
 
@@ -259,7 +260,7 @@ def _screen(options: FolderOptions, *, quiet: bool) -> Any:
             if self._progress is None:
                 self._progress = Progress(
                     *(total, None, self._console, quiet),
-                    unit="images",
+                    unit="image",
                     label="looking for cuts",
                     passing=True,
                 )
@@ -329,13 +330,12 @@ def _foretold(
         names = [plan.clip.images[number].name for number in seen.cuts[:_NAMED]]
         more = ", …" if len(seen.cuts) > _NAMED else ""
         where = f", at {', '.join(names)}{more}" if names else ""
-        lines.append(f"cuts      {messages.number(len(seen.cuts)) if names else 'none'}{where}")
+        lines.append(f"cuts      {grouped(len(seen.cuts)) if names else 'none'}{where}")
     if expected is not None:
         lines += [
             f"time      {messages.between(expected.seconds, spoken)}",
-            f"memory    {messages.size(expected.memory)}" if expected.memory else "",
-            f"disk      {messages.between(expected.output, lambda n: messages.size(round(n)))}; "
-            f"{messages.size(free)} are free",
+            f"memory    {file_size(expected.memory)}" if expected.memory else "",
+            f"disk      {messages.between(expected.output, file_size)}; {file_size(free)} are free",
         ]
     return [line for line in lines if line]
 
@@ -381,8 +381,7 @@ def _plan_json(plan: ClipPlan) -> dict[str, Any]:
 def _result(result: ClipResult) -> str:
     """``1 782 images, 1 776 new, read back and checked  1 cut respected  54 s``."""
     parts = [
-        f"{messages.number(result.images)} images, {messages.number(result.new)} new, "
-        "read back and checked",
+        f"{counted(result.images, 'image')}, {grouped(result.new)} new, read back and checked",
         f"{counted(result.cuts, 'cut')} respected" if result.cuts else "",
         spoken(result.seconds),
     ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vfi_cli import interrupts
 from vfi_cli.errors import VfiError
 from vfi_cli.timeline import format_time
+from vfi_cli.wording import NBSP
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from vfi_cli.estimate import About
 
 INTERNAL_ERROR = 1
-_THIN = "\N{NO-BREAK SPACE}"
 
 
 class InterruptedRunError(Exception):
@@ -166,13 +166,8 @@ def one_line(text: str) -> str:
     """The text on a single line, without control characters that a file name may carry."""
     joined = " ".join(text.split())
     return "".join(
-        c if c.isprintable() or c == _THIN else "\N{REPLACEMENT CHARACTER}" for c in joined
+        c if c.isprintable() or c == NBSP else "\N{REPLACEMENT CHARACTER}" for c in joined
     )
-
-
-def number(value: int) -> str:
-    """Digits in groups of three: 8058 → ``8 058`` (no-break space)."""
-    return f"{value:,}".replace(",", _THIN)
 
 
 def clock(seconds: Fraction | float, *, decimals: int = 1) -> str:
@@ -190,17 +185,3 @@ def rate(value: float) -> str:
     if value >= 9.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if value >= 0.095 else f"{value:.2g}"
-
-
-def size(count: int) -> str:
-    """A file's size in decimal units: ``112 MB``."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return (
-                f"{value:.0f}{_THIN}{unit}"
-                if value >= 9.95 or unit == "B"
-                else (f"{value:.1f}{_THIN}{unit}")
-            )
-        value /= 1000
-    return f"{value:.1f}{_THIN}TB"

@@ -13,6 +13,7 @@ import typer
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import ModelError, UsageError
+from vfi_cli.wording import counted, file_size, grouped
 
 if TYPE_CHECKING:
     from vfi_cli.models.catalogue import Listed
@@ -237,8 +238,8 @@ def convert(
         tmp.unlink(missing_ok=True)
     size = output.stat().st_size
     messages.console(quiet=quiet).print(
-        f"✓ {output}  {about.architecture}, {messages.number(about.parameters)} parameters, "
-        f"{dtype}, {messages.size(size)}, {_terms(about.licence)}"
+        f"✓ {output}  {about.architecture}, {counted(about.parameters, 'parameter')}, "
+        f"{dtype}, {file_size(size)}, {_terms(about.licence)}"
     )
     if json:
         messages.print_json({"output": output, "dtype": dtype, "size": size, "from": asdict(about)})
@@ -264,7 +265,7 @@ def verify(
             continue
         compared = "as it should be" if result.compared else "not known to compare with"
         console.print(
-            f"✓ {result.name:<20}{result.architecture}, {messages.size(result.size)}, "
+            f"✓ {result.name:<20}{result.architecture}, {file_size(result.size)}, "
             f"SHA-256 {result.sha256[:12]}… {compared}"
         )
     if json:
@@ -301,7 +302,7 @@ def _cells(row: Listed) -> tuple[str, ...]:
         f"{row.name}{'*' if row.default else ''}",
         "?" if row.sees is None else str(row.sees),
         row.timestep or "?",
-        "?" if row.parameters is None else messages.number(row.parameters),
+        "?" if row.parameters is None else grouped(row.parameters),
         row.licence or "none stated",
         row.where + (", with --accept-license" if row.consent and row.path is None else ""),
     )
@@ -343,9 +344,9 @@ def _shown(topic: str, value: Any) -> str:
     if value is None or value in ((), {}, ""):
         return ""
     if topic == "parameters":
-        return messages.number(value)
+        return grouped(value)
     if topic == "size":
-        return f"{messages.number(value)} bytes"
+        return counted(value, "byte")
     if topic == "size_multiple":
         return f"any (padded to multiples of {value})"
     if topic == "sees":
@@ -366,8 +367,8 @@ def _result(pulled: Pulled) -> str:
     else:
         trust = f"SHA-256 {record.sha256[:12]}… recorded"
     return (
-        f"{pulled.entry.name}  {record.architecture}, {messages.number(record.parameters)} "
-        f"parameters, {messages.size(record.size)}, {trust}: use it with --model "
+        f"{pulled.entry.name}  {record.architecture}, {counted(record.parameters, 'parameter')}, "
+        f"{file_size(record.size)}, {trust}: use it with --model "
         f"{pulled.entry.name}"
     )
 
@@ -396,8 +397,8 @@ class _Bar:
             self._draw(done, total)
         elif time.monotonic() - self._said > 10:
             self._said = time.monotonic()
-            of = "" if total is None else f" of {messages.size(total)}"
-            self._console.print(f"{self._entry.name}: {messages.size(done)}{of}")
+            of = "" if total is None else f" of {file_size(total)}"
+            self._console.print(f"{self._entry.name}: {file_size(done)}{of}")
 
     def _draw(self, done: int, total: int | None) -> None:
         from rich.progress import (

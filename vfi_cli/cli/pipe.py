@@ -18,6 +18,7 @@ from vfi_cli.io.streams import StreamPlan
 from vfi_cli.pipe import convert_stream
 from vfi_cli.plan import output_rate
 from vfi_cli.timeline import format_rate, spoken
+from vfi_cli.wording import counted, grouped
 
 
 def run_pipe(
@@ -48,7 +49,8 @@ def run_pipe(
             screen.print(f"{output}  {format_rate(fps)} fps  {encoder.encoder} {encoder.pix_fmt}")
             others = len(reader.other_streams)
             if streams is None and others:
-                screen.print(f"  YUV4MPEG2 holds the picture alone: {others} streams are left out")
+                left_out = counted(others, "other stream")
+                screen.print(f"  YUV4MPEG2 holds the picture alone, without {left_out}")
             for note in (*encoder.notes, *(streams.lines() if streams else ())):
                 screen.print(f"  {note}")
 
@@ -68,7 +70,7 @@ def run_pipe(
         messages.warn(warning, quiet=quiet)
     counts = result.counts
     screen.print(
-        f"✓ {output}  {messages.number(counts.frames)} frames, {messages.number(counts.new)} new, "
+        f"✓ {output}  {counted(counts.frames, 'frame')}, {grouped(counts.new)} new, "
         f"{messages.clock(result.duration)}  {spoken(result.seconds)}"
     )
     return 0

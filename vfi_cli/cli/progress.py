@@ -13,8 +13,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from vfi_cli import interrupts
-from vfi_cli.cli.messages import clock, number, rate
+from vfi_cli.cli.messages import clock, rate
 from vfi_cli.interrupts import uninterrupted
+from vfi_cli.wording import counted, grouped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +61,7 @@ class Progress:
     """Progress of ``total`` output frames (None: not known, as for a pipe) at ``fps``.
 
     ``start`` frames were there before, from an earlier run: they count as done
-    but not for the speed. ``unit`` names what is counted, ``label`` what is done; a
+    but not for the speed. ``unit`` names one of what is counted, ``label`` what is done; a
     ``passing`` line is gone when it is done, and a log never sees it. Use it as a context
     manager, call :meth:`update` with the number of frames done so far from any
     thread; it raises KeyboardInterrupt where a Ctrl-C got lost. ``fps`` None leaves out the
@@ -75,7 +76,7 @@ class Progress:
         quiet: bool = False,
         *,
         start: int = 0,
-        unit: str = "frames",
+        unit: str = "frame",
         label: str = "",
         passing: bool = False,
         now: Callable[[], float] = time.monotonic,
@@ -146,12 +147,12 @@ class Progress:
         parts = [self._label] if self._label else []
         if self._total:
             parts.append(f"{100 * self._done // self._total:3d} %")
-            parts.append(f"{number(self._done)}/{number(self._total)}")
+            parts.append(f"{grouped(self._done)}/{grouped(self._total)}")
         elif self._done or not self._label:
-            parts.append(f"{number(self._done)} {self._unit}")
+            parts.append(f"{counted(self._done, self._unit)}")
         speed = self._average() if self._closed else self._speed.value()
         if speed is not None:
-            unit = " fps" if self._unit == "frames" else f" {self._unit}/s"
+            unit = " fps" if self._unit == "frame" else f" {self._unit}s/s"
             parts.append(f"{rate(speed)}{unit}")
             if self._fps:
                 parts.append(f"{rate(speed / float(self._fps))}× real time")

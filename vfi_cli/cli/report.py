@@ -80,7 +80,7 @@ class Reports:
         try:
             with Progress(
                 *(total, None, self._console, self._quiet),
-                unit="pictures",
+                unit="picture",
                 label="writing the report",
                 passing=True,
             ) as progress:

@@ -23,13 +23,13 @@ from vfi_cli.errors import (
     TruncatedInputError,
     UsageError,
     VfiError,
-    counted,
 )
 from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import natural_key
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.timeline import format_rate, spoken
+from vfi_cli.wording import counted, file_size, grouped
 
 if TYPE_CHECKING:
     from vfi_cli.cli.report import Reports
@@ -289,7 +289,9 @@ class Batch:
         for _, error in self._failed:
             messages.fail(str(error))
         names = ", ".join(source.name for source, _ in self._failed)
-        raise BatchError(f"{len(self._failed)} of {len(self._records)} inputs failed: {names}")
+        raise BatchError(
+            f"{len(self._failed)} of {counted(len(self._records), 'input')} failed: {names}"
+        )
 
 
 def describe_input(info: SourceInfo) -> str:
@@ -315,16 +317,16 @@ def describe_output(plan: Plan) -> str:
     """``60 fps  8 058 frames  default, float32 on cpu  h264 crf 18  aac, 2 subtitles``."""
     settings = plan.settings
     kinds = [item.kind for item in (*plan.streams.kept, *plan.streams.converted)]
-    counted = [
+    named = [
         f"{kinds.count(kind)} {kind}" if kinds.count(kind) > 1 else kind
         for kind in dict.fromkeys(kinds)
     ]
     parts = [
         f"{format_rate(plan.grid.fps)} fps",
-        f"{messages.number(plan.frames)} frames",
+        counted(plan.frames, "frame"),
         f"model {settings.model}, {settings.dtype} on {settings.device}",
         f"{plan.encoder.encoder} {plan.encoder.pix_fmt}",
-        " + ".join(counted),
+        " + ".join(named),
     ]
     return "  ".join(part for part in parts if part)
 
@@ -333,12 +335,12 @@ def describe_result(result: ConvertResult) -> str:
     """``8 058 frames, 4 031 new, 2:14.3, read back and checked  3 cuts  54 s  112 MB``."""
     counts = result.counts
     parts = [
-        f"{messages.number(counts.frames)} frames, {messages.number(counts.new)} new, "
+        f"{counted(counts.frames, 'frame')}, {grouped(counts.new)} new, "
         f"{messages.clock(result.duration)}, read back and checked",
         f"{counted(counts.cuts, 'cut')} respected" if counts.cuts else "",
-        f"{counts.repeats} repeated frames replaced" if counts.repeats else "",
+        f"{counted(counts.repeats, 'repeated frame')} replaced" if counts.repeats else "",
         spoken(result.seconds),
-        messages.size(result.size),
+        file_size(result.size),
     ]
     return "  ".join(part for part in parts if part)
 
@@ -346,17 +348,16 @@ def describe_result(result: ConvertResult) -> str:
 def describe_dry_run(run: DryRun) -> list[str]:
     """What a dry run found out, one topic a line."""
     plan, seen, expected = run.plan, run.survey, run.estimate
-    topics = {"segments": f"{messages.number(len(plan.segments))}, each kept when it is finished"}
+    topics = {"segments": f"{grouped(len(plan.segments))}, each kept when it is finished"}
     if run.finished:
-        topics["segments"] += f"; {messages.number(run.finished)} frames are there already"
+        topics["segments"] += f"; {counted(run.finished, 'frame')} made already"
     kept = [item.label for item in (*plan.streams.kept, *plan.streams.converted)]
     topics["kept"] = ", ".join(kept)
     if seen is not None:
         counts = seen.counts
         copied = counts.frames - counts.new
         topics["frames"] = (
-            f"{messages.number(counts.new)} new, "
-            f"{messages.number(copied)} shown as they are in the source"
+            f"{grouped(counts.new)} new, {grouped(copied)} shown as they are in the source"
         )
         topics["cuts"] = _count_at(seen.cuts, plan) if plan.settings.cuts else "not looked for"
         topics["repeats"] = _count_at(seen.repeats, plan)
@@ -369,16 +370,16 @@ def describe_dry_run(run: DryRun) -> list[str]:
             f"{messages.between(expected.seconds, spoken)}, {messages.rate(fps)} fps, "
             f"{messages.rate(fps / plan.grid.fps)}× real time"
         )
-        held = [expected.memory and messages.size(expected.memory)]
+        held = [expected.memory and file_size(expected.memory)]
         on_device = expected.device_memory
-        held.append(on_device and f"{messages.size(on_device)} on {plan.settings.device}")
+        held.append(on_device and f"{file_size(on_device)} on {plan.settings.device}")
         topics["memory"] = ", ".join(part for part in held if part)
         if expected.fit is not None:
             topics["memory"] += f", for {expected.fit}"
-        topics["output"] = messages.between(expected.output, lambda n: messages.size(round(n)))
+        topics["output"] = messages.between(expected.output, file_size)
         topics["disk"] = (
-            f"about {messages.size(round(expected.work.value))} while it runs; "
-            f"{messages.size(run.free)} are free"
+            f"about {file_size(round(expected.work.value))} while it runs; "
+            f"{file_size(run.free)} are free"
         )
     order = ("frames", "cuts", "repeats", "kept", "segments", "time", "memory", "output", "disk")
     return [f"{topic:<9} {topics[topic]}" for topic in order if topics.get(topic)]
@@ -395,4 +396,4 @@ def _count_at(times: Sequence[Fraction], plan: Plan) -> str:
     start = plan.timeline.start
     named = ", ".join(messages.clock(time - start) for time in times[:_NAMED])
     more = ", …" if len(times) > _NAMED else ""
-    return f"{messages.number(len(times))}, at {named}{more}"
+    return f"{grouped(len(times))}, at {named}{more}"

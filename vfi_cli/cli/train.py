@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.errors import UsageError
+from vfi_cli.wording import grouped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -219,7 +220,7 @@ class Show:
 def status(progress: Progress, width: int = 120) -> str:
     """``step 1 200  0.42 steps/s  loss 0.0213  31.87 dB  1:02:10 left``, with as many of the
     losses, up to three, as fit into so many columns."""
-    before = [f"step {messages.number(progress.step)}"]
+    before = [f"step {grouped(progress.step)}"]
     if progress.rate:
         slow = progress.rate < 1
         before.append(f"{1 / progress.rate:.2f} s/step" if slow else f"{progress.rate:.1f} steps/s")

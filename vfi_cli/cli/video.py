@@ -12,6 +12,7 @@ from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
 from vfi_cli.io.naming import find_clips
 from vfi_cli.timeline import format_rate, spoken
+from vfi_cli.wording import counted, file_size
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -74,8 +75,8 @@ def video(
     plan = plan_sequence(folder, output, options)
     source = plan.clip.folder.resolve().name + "/"
     left = max(len(source), len(output.name))
-    count = messages.number(plan.frames)
-    console.print(f"{source:<{left}}  {count} images  {plan.info.describe()}")
+    count = counted(plan.frames, "image")
+    console.print(f"{source:<{left}}  {count}  {plan.info.describe()}")
     console.print(
         f"{output.name:<{left}}  {format_rate(fps)} fps  {messages.clock(plan.frames / fps)}  "
         f"{plan.encoder.encoder} {plan.encoder.pix_fmt}"
@@ -99,9 +100,9 @@ def video(
                 "finished segments are kept. The same command goes on from there."
             ) from None
         console.print(
-            f"✓ {output.name}  {messages.number(result.frames)} frames, "
+            f"✓ {output.name}  {counted(result.frames, 'frame')}, "
             f"{messages.clock(result.duration)}, read back and checked  "
-            f"{spoken(result.seconds)}  {messages.size(result.size)}"
+            f"{spoken(result.seconds)}  {file_size(result.size)}"
         )
         record |= {"bytes": result.size, "seconds": round(result.seconds, 3)}
     if json:

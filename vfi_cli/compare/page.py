@@ -14,6 +14,7 @@ from vfi_cli.compare.measure import Comparison, Moment
 from vfi_cli.frame import Samples
 from vfi_cli.report import Mark, Page, Panel, Series, versions
 from vfi_cli.timeline import format_rate, format_time
+from vfi_cli.wording import counted
 
 _PEAK = 255  # differences are told in steps of 8-bit values
 _DECIMALS = 2
@@ -77,7 +78,7 @@ def _row(found: Comparison, number: int, name: str) -> list[object]:
 
 def _about(found: Comparison) -> str:
     length = format_time(found.frames / found.grid.rate)
-    return f"{found.frames} times, {format_rate(found.grid.rate)} a second, {length}"
+    return f"{counted(found.frames, 'time')}, {format_rate(found.grid.rate)} a second, {length}"
 
 
 def _summary(found: Comparison, names: Sequence[str]) -> list[tuple[str, object]]:

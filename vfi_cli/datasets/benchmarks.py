@@ -11,7 +11,8 @@ from typing import Literal
 from vfi_cli.datasets import layouts
 from vfi_cli.datasets.clips import FrameSequence, Picture, frame_count, picture_of
 from vfi_cli.datasets.layouts import LAYOUTS, Layout
-from vfi_cli.errors import InputError, UsageError, counted
+from vfi_cli.errors import InputError, UsageError
+from vfi_cli.wording import counted
 
 Timed = tuple[Fraction, Picture]
 

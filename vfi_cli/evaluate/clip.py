@@ -28,6 +28,7 @@ from vfi_cli.quality.image import Rgb
 from vfi_cli.quality.metrics import METRICS, Metric, deciding
 from vfi_cli.scenes import SceneStream
 from vfi_cli.timeline import format_time
+from vfi_cli.wording import counted
 
 if TYPE_CHECKING:
     from vfi_cli.frame import Frame
@@ -98,7 +99,7 @@ def evaluate_clip(
     found = list(_items(clip, factor))
     if not found:
         raise InputError(
-            f"{path}: {len(clip.times)} frames are too few; {factor + 1} or more are needed"
+            f"{path}: has {counted(len(clip.times), 'frame')}; {factor + 1} or more are needed"
         )
     at_cuts = [] if everything else [item for item in found if _at_cut(clip, item)]
     rest = [item for item in found if item not in at_cuts]

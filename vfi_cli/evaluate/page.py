@@ -12,6 +12,7 @@ from vfi_cli.quality.metrics import METRICS
 from vfi_cli.report import Page, Point, Series, versions
 from vfi_cli.report.text import name_of, number
 from vfi_cli.timeline import format_rate
+from vfi_cli.wording import counted, grouped
 
 #: Lines of the table of the worst items.
 _WORST = 10
@@ -43,9 +44,9 @@ def _set(result: SetResult, gallery: Gallery) -> Page:
     if not result.complete:
         made.notes(
             [
-                f"{number(result.items)} items of {number(result.all_items)} and "
-                f"{number(result.clips)} clips of {number(result.all_clips)} were scored: not to "
-                "be set beside the published figures.",
+                f"{grouped(result.items)} of {counted(result.all_items, 'item')} and "
+                f"{grouped(result.clips)} of {counted(result.all_clips, 'clip')} were scored: not "
+                "to be set beside the published figures.",
                 *result.wrong,
             ],
             warning=True,
@@ -78,7 +79,7 @@ def _clip(result: ClipResult, gallery: Gallery) -> Page:
     made = Page(
         f"{', '.join(one.model for one in result.models)} on {name_of(result.path)}",
         f"{result.width}×{result.height}, {format_rate(result.rate)} fps; "
-        f"{number(result.rebuilt)} of {number(result.frames)} frames removed and rebuilt",
+        f"{grouped(result.rebuilt)} of {counted(result.frames, 'frame')} removed and rebuilt",
     )
     first = result.models[0]
     made.summary(

@@ -19,8 +19,9 @@ from vfi_cli.report.charts import Mark, Panel, Series
 from vfi_cli.report.difficulty import Difficulty, measure
 from vfi_cli.report.moments import Shown, pictures
 from vfi_cli.report.page import Page, versions
-from vfi_cli.report.text import clock, file_size, name_of, number
+from vfi_cli.report.text import clock, name_of, number
 from vfi_cli.timeline import format_rate, spoken
+from vfi_cli.wording import counted, file_size
 
 #: Names of code points of ITU-T H.273, of what is common.
 _MATRICES = {0: "RGB", 1: "BT.709", 5: "BT.601", 6: "BT.601", 9: "BT.2020", 10: "BT.2020"}
@@ -263,7 +264,7 @@ def _model(settings: RenderSettings, interpolator: Interpolator) -> Iterator[tup
 def _run(result: ConvertResult, times: RunTimes) -> Iterator[tuple[str, object]]:
     yield "took", spoken(result.seconds)
     if times.earlier:
-        yield "made before", f"{number(times.earlier)} frames, by an interrupted run"
+        yield "made before", f"{counted(times.earlier, 'frame')}, by an interrupted run"
     if times.rate is not None:
         real = times.rate / float(result.plan.grid.fps)
         yield "rendering", f"{number(times.rate)} frames a second, {number(real)} × real time"

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 from vfi_cli.timeline import format_time
+from vfi_cli.wording import NBSP
 
-_THIN = "\N{NO-BREAK SPACE}"
 #: Characters that reorder the text around them, with which a name can pass for another.
 _REORDER = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -60,20 +60,10 @@ def number(value: float, digits: int = 3, *, places: int | None = None) -> str:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         text = f"{value:,.{decimals}f}"
         text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace(",", _THIN).replace("-", "−")
+    return text.replace(",", NBSP).replace("-", "−")
 
 
 def clock(seconds: float, step: float = 0.01) -> str:
     """A time as ``1:02:03.45``, with as many decimals as a difference of ``step`` needs."""
     decimals = 0 if step >= 1 else 1 if step >= 0.1 else 2 if step >= 0.01 else 3
     return format_time(seconds, decimals=decimals)
-
-
-def file_size(count: float) -> str:
-    """Bytes in decimal units: ``1.3 MB``, ``112 MB``."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 999.5 and len(units) > 1:
-        count /= 1000
-        units.pop(0)
-    whole = units[0] == "B" or count >= 9.95
-    return f"{count:.0f}{_THIN}{units[0]}" if whole else f"{count:.1f}{_THIN}{units[0]}"

@@ -8,10 +8,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from vfi_cli.errors import ModelError, OutputError, counted
+from vfi_cli.errors import ModelError, OutputError
 from vfi_cli.models.checkpoint import identify, sha256_of
 from vfi_cli.models.registry import registry
 from vfi_cli.training import checkpoint
+from vfi_cli.wording import counted
 
 
 def export(source: Path, target: Path) -> str:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vfi_cli.errors import ModelError, counted
+from vfi_cli.errors import ModelError
 from vfi_cli.models import load_model
 from vfi_cli.training import checkpoint
 from vfi_cli.training.checkpoint import DivergedError, Watch
@@ -37,6 +37,7 @@ from vfi_cli.training.sampling import Sampler
 from vfi_cli.training.sheet import write_sheet
 from vfi_cli.training.teacher import FlowTeacher
 from vfi_cli.training.validation import Rebuilt, Validation, crop, rebuild
+from vfi_cli.wording import counted
 
 Report = Callable[[str], None]
 

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vfi_cli.datasets.layouts import FrameSequence, sequences
-from vfi_cli.errors import InputError, OutputError, counted
+from vfi_cli.errors import InputError, OutputError
 from vfi_cli.io.images import probe_image
 from vfi_cli.training.cache import Report, cache_clip
 from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run, odd
+from vfi_cli.wording import counted
 
 #: Frames left out between the inputs, for each set, as it is usually trained on: as many of
 #: Vimeo90K as a clip has, seven of 240 a second, up to 31 of 1000 a second.

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from vfi_cli.errors import InputError, UsageError, counted
+from vfi_cli.errors import InputError, UsageError
 from vfi_cli.models.base import pick_device
 from vfi_cli.training.cache import cache_clips
 from vfi_cli.training.checkpoint import LAST
@@ -18,6 +18,7 @@ from vfi_cli.training.config import Config, read_config
 from vfi_cli.training.loop import Progress, Report, Trainer
 from vfi_cli.training.sources import open_sources
 from vfi_cli.training.validation import Validation
+from vfi_cli.wording import counted
 
 
 def start(

@@ -1,0 +1,25 @@
+"""Numbers as people read them, in messages and on pages."""
+
+from __future__ import annotations
+
+NBSP = "\N{NO-BREAK SPACE}"
+
+
+def grouped(number: int) -> str:
+    """Digits in groups of three: 8058 → ``8 058`` (no-break space)."""
+    return f"{number:,}".replace(",", NBSP)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 clip``, ``2 clips``, ``8 058 clips``: for nouns that take an s."""
+    return f"{grouped(number)} {noun}" if number == 1 else f"{grouped(number)} {noun}s"
+
+
+def file_size(count: float) -> str:
+    """Bytes in decimal units: ``1.3 MB``, ``112 MB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    whole = units[0] == "B" or count >= 9.95
+    return f"{count:.{0 if whole else 1}f}{NBSP}{units[0]}"
