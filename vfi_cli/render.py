@@ -158,7 +158,7 @@ def _together(
         yield waiting
 
 
-def scene_stream(settings: RenderSettings) -> SceneStream[Frame]:
+def scene_stream(settings: RenderSettings) -> SceneStream[Any]:
     """The finder of cuts and repeats that the settings ask for."""
     threshold = settings.cuts_threshold
     return SceneStream(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vfi_cli.cuts import DEFAULT_THRESHOLD, Signature, signature
+from vfi_cli.cuts import Signature, signature
 from vfi_cli.duplicates import difference
 from vfi_cli.frame import Frame, Samples
 from vfi_cli.io.color import to_rgb
@@ -29,7 +29,7 @@ from vfi_cli.models import Interpolator
 from vfi_cli.models.weights import WITHOUT_WEIGHTS
 from vfi_cli.native.ops import backwarp
 from vfi_cli.plan import Plan, Segment
-from vfi_cli.render import QUEUE_FRAMES, reading
+from vfi_cli.render import QUEUE_FRAMES, reading, scene_stream
 from vfi_cli.scenes import Decided, SceneStream
 from vfi_cli.timeline import OutputGrid
 
@@ -129,8 +129,7 @@ def _scenes(
     """(frame, time it stands at, a cut follows, it repeats the one before), in display order."""
     asked = plan.settings
     settings = replace(asked, cuts=asked.cuts or not asked.dedupe, dedupe=True)
-    threshold = DEFAULT_THRESHOLD if asked.cuts_threshold is None else asked.cuts_threshold
-    scenes: SceneStream[_Seen] = SceneStream(cuts=settings.cuts, threshold=threshold, dedupe=True)
+    scenes: SceneStream[_Seen] = scene_stream(settings)
     info, timeline = plan.info, plan.timeline
     begins, ends = plan.grid.time(0), plan.grid.time(frames)
     _, start_pts = reading(replace(plan, settings=settings), Segment(0, 0, frames))
