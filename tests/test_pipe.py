@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 
 from tests.media import read_number, write_clip
 from vfi_cli.api import ConvertOptions, ModelOptions, convert_file
-from vfi_cli.errors import InputError, OutputError, TruncatedInputError
+from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.encode import EncoderOptions
@@ -32,7 +34,7 @@ def options(**timing: object) -> ConvertOptions:
     )
 
 
-def through(data: bytes, wanted: ConvertOptions) -> tuple[bytes, PipeResult]:
+def through(data: bytes, wanted: ConvertOptions, **more: Any) -> tuple[bytes, PipeResult]:
     class Pipe(io.RawIOBase):
         """A reader that cannot seek, in small pieces."""
 
@@ -65,6 +67,7 @@ def through(data: bytes, wanted: ConvertOptions) -> tuple[bytes, PipeResult]:
         drain,  # type: ignore[arg-type]
         wanted,
         interpolator=BLEND,
+        **more,
     )
     return bytes(drain.content), result
 
@@ -100,6 +103,24 @@ def test_pipes_are_answered_in_kind(tmp_path: Path, suffix: str, codec: str, ans
         assert picture.pts is not None
         assert picture.time_base is not None
         assert picture.pts * picture.time_base == k / rate
+
+
+def test_yuv4mpeg_gets_pictures_of_a_kind_that_it_holds(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=6, codec="ffv1", pix_fmt="bgr0")
+    told: list[str] = []
+    data, _ = through(
+        source.read_bytes(),
+        options(factor=2),
+        pipe_format="y4m",
+        on_start=lambda reader, encoder, streams: told.extend(encoder.notes),
+    )
+    assert data.startswith(b"YUV4MPEG2 W64 H48 F50:1 Ip A1:1 C444 ")
+    container, pictures, _ = decoded(data)
+    assert (container, len(pictures)) == ("yuv4mpegpipe", 12)
+    assert any("RGB becomes yuv444p" in note for note in told)
+    asked = replace(options(factor=2), encoder=EncoderOptions("h264"))
+    with pytest.raises(UsageError, match="YUV4MPEG2 cannot hold h264"):
+        through(source.read_bytes(), asked, pipe_format="y4m")
 
 
 def test_a_pipe_gives_the_frames_of_a_planned_conversion(tmp_path: Path) -> None:

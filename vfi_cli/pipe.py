@@ -157,7 +157,7 @@ class _Run:
             self.encoder = choose_encoder(options.encoder, info, suffix)
         else:
             suffix = ".nut"
-            self.encoder = choose_encoder(options.encoder, info, "-")
+            self.encoder = choose_encoder(options.encoder, info, ".y4m" if self._y4m else "-")
             if self._y4m:
                 return VideoWriter(
                     target,

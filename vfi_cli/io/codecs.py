@@ -12,6 +12,7 @@ from av.codec import Codec
 
 from vfi_cli.errors import OutputError, UsageError
 from vfi_cli.frame import ColorSpec, PlaneLayout
+from vfi_cli.io.containers import MUXERS, muxer_for
 from vfi_cli.io.families import (
     BY_ENCODER,
     CODECS,
@@ -37,7 +38,6 @@ __all__ = [
     "EncoderOptions",
     "choose_encoder",
     "container_holds",
-    "muxer_of",
     "video_encoders",
 ]
 
@@ -92,59 +92,17 @@ _KEEP = {
 }
 
 
-_MUXERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".qt": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".avi": "avi",
-    ".ts": "mpegts",
-    ".m2ts": "mpegts",
-    ".mts": "mpegts",
-    ".flv": "flv",
-    ".mxf": "mxf",
-    ".nut": "nut",
-    ".y4m": "yuv4mpegpipe",
-    ".3gp": "3gp",
-    ".mpg": "mpeg",
-    ".mpeg": "mpeg",
-    ".asf": "asf",
-    ".wmv": "asf",
-    ".ogv": "ogg",
-}
+#: What pipes carry, beside the suffixes that stand for containers.
+_PIPES = {"-": "nut", ".y4m": "yuv4mpegpipe"}
 
-
-#: Muxers that would take any codec, and what their formats define in truth.
-_DEFINED = {
-    "mpegts": {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"},
-    "mpeg": {"mpeg1video", "mpeg2video"},
-    "ogg": {"theora", "vp8"},
-    "flv": {"h264", "flv1"},
-}
-
+#: MPEG-TS's muxer would take any codec; these are pictures that its readers know.
+_IN_MPEGTS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 
 #: What a muxer's table names but its header refuses.
 _REFUSED = {"mov": {"vp8", "vp9", "av1"}}
 
-
 #: Full-length alternatives in the order of preference.
 _FALLBACKS = ("h264", "hevc", "vp9", "av1", "ffv1", "mpeg2video", "mpeg4")
-
-
-def muxer_of(suffix: str) -> str:
-    """FFmpeg's muxer for a file suffix (".mp4"); "-" is a pipe of NUT.
-
-    Raises UsageError where no video can be written under it.
-    """
-    if suffix == "-":
-        return "nut"
-    try:
-        return _MUXERS[suffix.lower()]
-    except KeyError:
-        known = " ".join(sorted(_MUXERS))
-        raise UsageError(f"cannot write {suffix or 'a file without suffix'}; use {known}") from None
 
 
 @lru_cache(maxsize=256)
@@ -155,8 +113,8 @@ def container_holds(muxer: str, encoder: str) -> bool:
     if encoder == "rawvideo":
         return muxer in ("nut", "matroska", "avi", "mov")
     codec = Codec(encoder, "w").canonical_name
-    if muxer in _DEFINED:
-        return codec in _DEFINED[muxer]
+    if muxer == "mpegts":
+        return codec in _IN_MPEGTS
     if codec in _REFUSED.get(muxer, ()):
         return False
     with av.open(io.BytesIO(), "w", format=muxer) as out:
@@ -200,30 +158,33 @@ _X265_NARROW = 64
 
 
 def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> EncoderConfig:
-    """An encoder for a source and an output suffix (".mkv", or "-" for a pipe).
+    """An encoder for a source and an output suffix (".mkv"; for pipes "-", which is NUT, and
+    ".y4m").
 
     Raises UsageError for options that make no sense, OutputError where the source's picture
     cannot be held at all.
     """
-    muxer = muxer_of(suffix)
-    name = _auto_codec(info, muxer) if options.codec == "auto" and suffix != "-" else options.codec
+    piped = suffix in _PIPES
+    muxer = _PIPES[suffix] if piped else muxer_for(suffix)
+    name = options.codec
     if name == "auto":
-        name = "rawvideo"
+        name = "rawvideo" if piped else _auto_codec(info, muxer)
     family = CODECS.get(name) or CODECS.get(BY_ENCODER.get(name, ""))
     codec = _encoder(family.encoder if family else name)
     if not container_holds(muxer, codec.name):
         fitting = [n for n, f in CODECS.items() if container_holds(muxer, f.encoder)]
-        others = [s for s, m in _MUXERS.items() if container_holds(m, codec.name)]
+        others = [s for s, m in MUXERS.items() if container_holds(m, codec.name)]
+        said = "YUV4MPEG2" if muxer == "yuv4mpegpipe" else suffix
         raise UsageError(
-            f"{suffix} cannot hold {name}; it holds {', '.join(fitting)}"
+            f"{said} cannot hold {name}; it holds {', '.join(fitting)}"
             + (f", and {name} goes into {' '.join(others)}" if others else "")
         )
     form = choose_format(options.pix_fmt, codec, family, info, muxer)
     notes: list[str] = []
     color = output_color(info, form.layout)
     note_changes(notes, info, form, name=name, color=color, even=needs_even(codec, family))
-    if suffix == "-":
-        note_pipe(notes, info, form)
+    if piped:
+        note_pipe(notes, info, form, muxer)
     settings = settings_of(options, codec, family, name)
     settings |= profile_of(name, form.layout)
     add_hdr(settings, notes, codec.name, info.hdr)
@@ -256,8 +217,6 @@ def _segment_container(muxer: str, encoder: str, layout: PlaneLayout) -> str:
 
 
 def _auto_codec(info: SourceInfo, muxer: str) -> str:
-    if muxer == "yuv4mpegpipe":
-        return "rawvideo"
     deep = info.layout.bits > 8 or info.hdr is not None
     second = "hevc" if deep else "h264"
     order = [_KEEP.get(info.codec, second), second, *_FALLBACKS]

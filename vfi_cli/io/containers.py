@@ -143,7 +143,7 @@ def muxer_for(suffix: str) -> str:
     except KeyError:
         known = " ".join(MUXERS)
         raise UsageError(
-            f"no container is known for {suffix or 'no suffix'}; use one of {known}"
+            f"no container is known for {suffix or 'a file without suffix'}; use one of {known}"
         ) from None
 
 

@@ -152,17 +152,21 @@ def output_color(info: SourceInfo, layout: PlaneLayout) -> ColorSpec:
     return replace(color, matrix=guess, full_range=False)
 
 
-def note_pipe(notes: list[str], info: SourceInfo, form: PixelFormat) -> None:
-    """What a reader of raw pictures in NUT has to be told otherwise."""
+def note_pipe(notes: list[str], info: SourceInfo, form: PixelFormat, muxer: str) -> None:
+    """What a reader of raw pictures in NUT or YUV4MPEG2 has to be told otherwise."""
     lost = []
     if info.color.matrix not in (0, 2) and form.layout.kind == "yuv":
         lost.append("the colour matrix")
-    if info.color.full_range and form.layout.kind == "yuv":
-        lost.append("the full range")
-    if info.sample_aspect_ratio != 1:
-        lost.append(f"the sample aspect ratio {info.sample_aspect_ratio}")
+    if muxer == "nut":  # the other's header states them
+        if info.color.full_range and form.layout.kind == "yuv":
+            lost.append("the full range")
+        if info.sample_aspect_ratio != 1:
+            lost.append(f"the sample aspect ratio {info.sample_aspect_ratio}")
     if lost:
-        notes.append(f"a pipe of NUT does not carry {', '.join(lost)}: tell the program that reads")
+        pipe = "NUT" if muxer == "nut" else "YUV4MPEG2"
+        notes.append(
+            f"a pipe of {pipe} does not carry {', '.join(lost)}: tell the program that reads"
+        )
 
 
 def note_changes(
