@@ -1,7 +1,7 @@
 """How much memory conversions take: the peak of resident memory of a whole ``vfi convert``.
 
     python benchmarks/memory.py [--sizes 1280x720 1920x1080 3840x2160] [--frames 30] [--out FILE]
-    python benchmarks/memory.py --models [--dtype float32] [--only NAME …]
+    python benchmarks/memory.py --models [--dtype float32] [--ensemble] [--only NAME …]
 
 The first converts a moving clip of 30 frames to twice its rate. The second prints how many bytes
 a network needs for each pixel of a frame, which is what vfi_cli/fit.py holds.
@@ -43,10 +43,11 @@ def main() -> None:
     parser.add_argument("--models", action="store_true", help="bytes per pixel of the networks")
     parser.add_argument("--only", nargs="+", metavar="NAME")
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--ensemble", action="store_true", help="the one within the networks")
     parser.add_argument("--out", type=Path, help="also write the table here")
     given = parser.parse_args()
     if given.models:
-        lines = networks(given.only or model_names(), given.dtype)
+        lines = networks(given.only or model_names(), given.dtype, ensemble=given.ensemble)
         title = "# Memory of networks"
     else:
         lines = conversions(given.sizes, given.frames, given.model, given.device)
@@ -79,14 +80,16 @@ def conversions(sizes: list[tuple[int, int]], frames: int, model: str, device: s
     return lines
 
 
-def networks(names: list[str], dtype: str) -> list[str]:
+def networks(names: list[str], dtype: str, *, ensemble: bool) -> list[str]:
     """Bytes per pixel of the networks, printed line by line."""
     lines = [head("model", "bytes a pixel", "type")]
     print(*lines, flush=True)
     for name in names:
         sizes = HEAVY if name.startswith(HEAVY_FAMILIES) else LIGHT
         measured = [
-            measure_models([name], size=size, device="cpu", dtype=dtype, repeat=1).rows[0]
+            measure_models(
+                [name], size=size, device="cpu", dtype=dtype, repeat=1, ensemble=ensemble
+            ).rows[0]
             for size in sizes
         ]
         problem = next((one.problem for one in measured if one.problem), "")

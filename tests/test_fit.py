@@ -93,6 +93,7 @@ def test_more_pixels_more_frames_and_more_views_take_more() -> None:
     assert footprint(model, Demand(640, 480), Fit(batch=4)) > 2 * small
     assert footprint(model, Demand(640, 480, views=4), Fit()) > small
     assert footprint(model, Demand(640, 480, scale=2), Fit()) > 3 * small
+    assert footprint(model, Demand(640, 480, ensemble=True), Fit()) > small
     tiled = footprint(model, Demand(3840, 2160), Fit(tile=512))
     assert tiled > 512 * 512 * fit.UNKNOWN_BYTES_PER_PIXEL
     assert tiled < footprint(model, Demand(3840, 2160), Fit()) / 10
@@ -141,18 +142,32 @@ def test_unknown_architectures_are_not_underestimated() -> None:
     assert known[len(known) * 3 // 4] <= fit.UNKNOWN_BYTES_PER_PIXEL
 
 
-@pytest.mark.parametrize("name", ["default", "rife-v4.6"])
-def test_a_model_takes_what_the_table_says(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "ensemble"), [("default", False), ("rife-v4.6", False), ("rife-v4.6", True)]
+)
+def test_a_model_takes_what_the_table_says(name: str, ensemble: bool) -> None:
     """Measured in processes of their own, with the kernels that are there."""
     rows = [
-        bench.measure_models([name], size=size, device="cpu", repeat=1).rows[0]
+        bench.measure_models([name], size=size, device="cpu", repeat=1, ensemble=ensemble).rows[0]
         for size in ((256, 192), (640, 448))
     ]
     if any(row.peak_memory is None for row in rows):
         pytest.skip("the system does not tell")
     grown = (rows[1].peak_memory - rows[0].peak_memory) / (640 * 448 - 256 * 192)
-    told = fit.bytes_per_pixel(bench.open_model(name, device="cpu", dtype="auto"))
+    model = bench.open_model(name, device="cpu", dtype="auto")
+    told = fit.bytes_per_pixel(model, ensemble=ensemble)
     assert told / 2.5 < grown < told * 1.5
+
+
+def test_the_synthesizer_counts_on_the_ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Demand] = []
+    monkeypatch.setattr(
+        "vfi_cli.synthesis.choose",
+        lambda model, demand, tile: asked.append(demand) or Fit(),  # type: ignore[func-returns-value]
+    )
+    for ensemble in (False, True):
+        Synthesizer(limited(1)[0], ensemble=ensemble).choose_fit(64, 48)
+    assert [demand.ensemble for demand in asked] == [False, True]
 
 
 # Found out

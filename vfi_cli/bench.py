@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, cast
@@ -100,6 +101,7 @@ def measure_models(
     dtype: str = "auto",
     repeat: int = 5,
     limit: float = TIME_LIMIT,
+    ensemble: bool = False,
     on_row: Callable[[ModelRow], None] = lambda row: None,
 ) -> ModelsReport:
     """Measure models one after the other, each in a process of its own.
@@ -107,11 +109,13 @@ def measure_models(
     names: architectures (with random weights of a fixed seed; what weights say does not change
         what they cost), or models and files as ``load_model`` knows them; None: all.
     repeat: timed frames, after one that is not. limit: seconds for each model.
+    ensemble: as for ``Interpolator.interpolate``.
 
     A model that fails becomes a row that says why. Raises DeviceError for a missing device.
     """
     runs_on, busy = machine(device), _busy()
     request = {"size": size, "device": device, "dtype": dtype, "repeat": repeat}
+    request["ensemble"] = ensemble
     rows = []
     for name in model_names() if names is None else names:
         rows.append(_measure_apart({"name": name, **request}, limit))
@@ -119,14 +123,18 @@ def measure_models(
     return ModelsReport(tuple(rows), size, repeat, runs_on, busy)
 
 
-def measure_model(name: str, *, size: Size, device: str, dtype: str, repeat: int) -> ModelRow:
+def measure_model(
+    name: str, *, size: Size, device: str, dtype: str, repeat: int, ensemble: bool = False
+) -> ModelRow:
     """Measure one model in this process. Every frame is computed from its window alone."""
     model_names()  # imports all families, whose code is not the model's memory
     peak = _PeakMemory()
     model = open_model(name, device=device, dtype=dtype)
     width, height = size
     frames = example_window(model, width, height)
-    compute = model.interpolate if model.network.has_frames else _flow_alone(model)
+    compute: Callable[..., Any] = partial(model.interpolate, ensemble=ensemble)
+    if not model.network.has_frames:
+        compute = _flow_alone(model)
     seconds = []
     for _ in range(1 + repeat):
         began = time.perf_counter()

@@ -175,8 +175,9 @@ class Synthesizer:
             self.on_fit(self.fit)
 
     def _demand(self, width: int, height: int) -> Demand:
-        views = 2 ** len(ensemble_names(self._options["tta"]))
-        return Demand(width, height, self._options["scale"], views)
+        options = self._options
+        views = 2 ** len(ensemble_names(options["tta"]))
+        return Demand(width, height, options["scale"], views, options["ensemble"])
 
     def _in_memory(
         self, make: Callable[[Fit], list[Frame]], frames: Sequence[Frame | None]
