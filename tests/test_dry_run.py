@@ -194,9 +194,32 @@ def test_new_images_come_as_foretold(tmp_path: Path, vfi: Vfi, options: list[obj
         assert told[key] == made[key], key
     size = sum(path.stat().st_size for path in Path(made["output"]).iterdir())
     assert told["estimate"]["output_bytes"]["low"] < size < told["estimate"]["output_bytes"]["high"]
-    again = vfi(*arguments, "--quick")
-    assert again.code == 5
-    assert "is not empty" in again.err
+    for again in (vfi(*arguments, "--quick"), vfi(*arguments)):
+        assert again.code == 5
+        assert "is not empty" in again.err
+        wrong = json.loads(again.out)
+        check(wrong, "error")
+        assert (wrong["input"], wrong["exit_code"]) == (str(source), 5)
+        assert wrong["error"] in again.err
+
+
+def test_a_video_of_images_comes_as_foretold(tmp_path: Path, vfi: Vfi) -> None:
+    source = images(tmp_path / "clip")
+    arguments = ("video", source, "--fps", "23.976", "-o", tmp_path / "out.mkv", "--json")
+    before = files_of(tmp_path)
+    told = json.loads(vfi(*arguments, "--dry-run").out)
+    assert files_of(tmp_path) == before
+    check(told, "video_plan")
+    made = json.loads(vfi(*arguments).out)
+    check(made, "video_result")
+    assert made["bytes"] == (tmp_path / "out.mkv").stat().st_size
+    assert Fraction(made["duration"]) == made["frames"] * Fraction(1001, 24000)
+    for key in told.keys() - {"kind"}:
+        assert told[key] == made[key], key
+    for wrong in (arguments, ("video", tmp_path / "no", *arguments[2:])):
+        run = vfi(*wrong)
+        assert run.code == json.loads(run.out)["exit_code"] > 0
+        check(json.loads(run.out), "error")
 
 
 def test_folders_of_images_are_one_object(tmp_path: Path, vfi: Vfi) -> None:
@@ -278,6 +301,7 @@ def documented(kind: str) -> set[str]:
     """Keys that docs/json.md has for a kind of record."""
     rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", DOCS.read_text(), re.MULTILINE)
     shared = {"plan": "both", "result": "both", "folder_plan": "folder", "folder_result": "folder"}
+    shared |= {"video_plan": "video", "video_result": "video"}
     kinds = {kind, shared.get(kind)}
     return {key for key, where in rows if where in kinds}
 

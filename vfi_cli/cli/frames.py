@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
-from vfi_cli.errors import UsageError
+from vfi_cli.errors import BatchError, UsageError
 from vfi_cli.io.naming import Clip, Naming, find_clips
 from vfi_cli.timeline import spoken
 from vfi_cli.wording import counted, file_size, grouped
@@ -130,16 +131,21 @@ def frames(
     """
     if follow_output is not None and follow is None:
         raise UsageError("--follow-output needs --follow DIR2")
-    # A folder that is missing or empty is told before torch is loaded.
-    several = len(find_clips(folder)) > 1 or follow is not None
+    with records.errors_told(folder, wanted=json):
+        # A folder that is missing or empty is told before torch is loaded.
+        several = len(find_clips(folder)) > 1 or follow is not None
+        _run(ctx.params, several=several)
+
+
+def _run(params: Mapping[str, Any], *, several: bool) -> None:
+    """Make the images, or say what would be made, and print the records for programs."""
     from vfi_cli.api import ModelOptions
     from vfi_cli.folders import FolderOptions, interpolate_frames
 
-    params = ctx.params
     options = FolderOptions(
         model=ModelOptions(
-            name=model,
-            scale=opt.scale_value(scale),
+            name=params["model"],
+            scale=opt.scale_value(params["scale"]),
             **{k: params[k] for k in ("architecture", "device", "dtype")},
             **{k: params[k] for k in ("tta", "ensemble", "tile")},
         ),
@@ -147,9 +153,16 @@ def frames(
         **{k: params[k] for k in ("cuts", "cuts_threshold", "overwrite")},
         **{k: params[k] for k in ("follow", "follow_output")},
     )
-    screen = _screen(options, quiet=quiet)
+    folder, output, quick = params["folder"], params["output"], params["quick"]
+    screen = _screen(options, quiet=params["quiet"])
+
+    def tell() -> None:
+        if params["json"]:
+            many = several or len(screen.records) > 1
+            messages.print_json(records.of_batch(screen.records) if many else screen.records[0])
+
     try:
-        if dry_run or quick:
+        if params["dry_run"] or quick:
             _foretell(folder, output, options, screen, quick=quick)
         else:
             interpolate_frames(folder, output, options, listener=screen)
@@ -157,11 +170,13 @@ def frames(
         raise KeyboardInterrupt(
             "finished images are kept. The same command goes on from there."
         ) from None
+    except BatchError:
+        tell()
+        raise
+    else:
+        tell()
     finally:
         screen.close()
-        if json and screen.records:
-            many = several or len(screen.records) > 1
-            messages.print_json(records.of_batch(screen.records) if many else screen.records[0])
 
 
 def _foretell(
@@ -180,7 +195,7 @@ def _foretell(
         free_space,
         survey_clip,
     )
-    from vfi_cli.errors import BatchError, VfiError
+    from vfi_cli.errors import VfiError
     from vfi_cli.folders import DONE, clip_settings, is_done, plan_folder
 
     plans, failed = plan_folder(folder, output, options)

@@ -6,20 +6,25 @@ seconds, for programs that need no more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vfi_cli.errors import VfiError
+from vfi_cli import interrupts
+from vfi_cli.cli import messages
+from vfi_cli.errors import BatchError, VfiError
 
 if TYPE_CHECKING:
     from vfi_cli.api import ConvertResult
     from vfi_cli.dry_run import DryRun
     from vfi_cli.estimate import About, Estimate
     from vfi_cli.io.decode import SourceInfo
+    from vfi_cli.io.encode import EncoderConfig
     from vfi_cli.plan import Plan
+    from vfi_cli.sequence import SequencePlan, SequenceResult
     from vfi_cli.survey import Survey
 
 #: Counts up when a key changes its meaning or goes; new keys may come without.
@@ -41,6 +46,19 @@ def of_error(source: Path, error: VfiError) -> dict[str, Any]:
     """An input that could not be converted."""
     said = {"input": str(source), "error": str(error), "exit_code": error.exit_code}
     return {**head("error"), **said}
+
+
+@contextmanager
+def errors_told(source: Path, *, wanted: bool) -> Iterator[None]:
+    """Print the error of a command's only input as a record, where that is ``wanted``."""
+    try:
+        yield
+    except BatchError:  # its items are told already
+        raise
+    except VfiError as error:
+        if wanted and not interrupts.met():
+            messages.print_json(of_error(source, error))
+        raise
 
 
 def of_result(result: ConvertResult) -> dict[str, Any]:
@@ -81,8 +99,32 @@ def of_dry_run(run: DryRun) -> dict[str, Any]:
     }
 
 
+def of_video_plan(plan: SequencePlan) -> dict[str, Any]:
+    """A video from images, told beforehand."""
+    return {**head("video_plan"), **_video(plan)}
+
+
+def of_video_result(plan: SequencePlan, result: SequenceResult) -> dict[str, Any]:
+    """A finished video from images."""
+    made = {"bytes": result.size, "seconds": round(result.seconds, 3)}
+    return {**head("video_result"), **_video(plan), **made}
+
+
+def _video(plan: SequencePlan) -> dict[str, Any]:
+    return {
+        "input": str(plan.clip.folder),
+        "output": str(plan.output),
+        "width": plan.info.width,
+        "height": plan.info.height,
+        "fps": str(plan.fps),
+        **_time("duration", plan.frames / plan.fps),
+        "frames": plan.frames,
+        "encoder": _encoder(plan.encoder),
+        "notes": list(plan.notes),
+    }
+
+
 def _plan(plan: Plan, output: Path) -> dict[str, Any]:
-    encoder = plan.encoder
     return {
         "input": plan.info.path,
         "output": str(output),
@@ -93,12 +135,7 @@ def _plan(plan: Plan, output: Path) -> dict[str, Any]:
         **_time("duration", plan.frames / plan.grid.fps),
         "segments": [segment.first for segment in plan.segments],
         "settings": asdict(plan.settings),
-        "encoder": {
-            "name": encoder.encoder,
-            "codec": encoder.codec,
-            "pix_fmt": encoder.pix_fmt,
-            "options": dict(encoder.options),
-        },
+        "encoder": _encoder(plan.encoder),
         "streams": [
             {
                 "index": item.index,
@@ -113,7 +150,16 @@ def _plan(plan: Plan, output: Path) -> dict[str, Any]:
             for item in plan.streams.items
         ],
         "chapters": plan.streams.chapters,
-        "notes": [*encoder.notes, *plan.streams.lines()],
+        "notes": [*plan.encoder.notes, *plan.streams.lines()],
+    }
+
+
+def _encoder(encoder: EncoderConfig) -> dict[str, Any]:
+    return {
+        "name": encoder.encoder,
+        "codec": encoder.codec,
+        "pix_fmt": encoder.pix_fmt,
+        "options": dict(encoder.options),
     }
 
 

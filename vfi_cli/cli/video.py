@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vfi_cli.cli import messages
+from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
+from vfi_cli.cli.convert import as_rate
 from vfi_cli.io.naming import find_clips
 from vfi_cli.timeline import format_rate, spoken
 from vfi_cli.wording import counted, file_size
+
+if TYPE_CHECKING:
+    from vfi_cli.sequence import SequenceOptions
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -20,13 +24,6 @@ EXAMPLES = """\
   vfi video frames/ --fps 23.976 --codec prores -o film.mov
   vfi video frames/ --fps 60 --codec ffv1 -o film.mkv     pixels as they are
 """
-
-
-def as_rate(text: str | Fraction) -> Fraction:
-    """Parser of --fps (Typer also hands it values that are parsed already)."""
-    from vfi_cli.timeline import parse_rate
-
-    return text if isinstance(text, Fraction) else parse_rate(text)
 
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")]
@@ -64,46 +61,49 @@ def video(
     Images are shown in the order of their numbers, each for one frame. The video
     appears under its name when it was read back and agrees with the images.
     """
-    find_clips(folder)  # a folder that is missing or empty is told before PyAV is loaded
-    from vfi_cli.cli.progress import Progress
-    from vfi_cli.io.encode import EncoderOptions
-    from vfi_cli.sequence import SequenceOptions, plan_sequence, render_sequence
+    with records.errors_told(folder, wanted=json):
+        find_clips(folder)  # a folder that is missing or empty is told before PyAV is loaded
+        from vfi_cli.io.encode import EncoderOptions
+        from vfi_cli.sequence import SequenceOptions
 
-    encoder = EncoderOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
-    options = SequenceOptions(fps=fps, encoder=encoder, overwrite=overwrite)
+        encoder = EncoderOptions(codec=codec, crf=crf, preset=preset, pix_fmt=pix_fmt)
+        options = SequenceOptions(fps=fps, encoder=encoder, overwrite=overwrite)
+        record = _make(folder, output, options, dry_run=dry_run, quiet=quiet)
+    if json:
+        messages.print_json(record)
+
+
+def _make(
+    folder: Path, output: Path, options: SequenceOptions, *, dry_run: bool, quiet: bool
+) -> dict[str, Any]:
+    """Make the video, or say what would be made; returns the record for programs."""
+    from vfi_cli.cli.progress import Progress
+    from vfi_cli.sequence import plan_sequence, render_sequence
+
     console = messages.console(quiet=quiet)
     plan = plan_sequence(folder, output, options)
     source = plan.clip.folder.resolve().name + "/"
     left = max(len(source), len(output.name))
-    count = counted(plan.frames, "image")
-    console.print(f"{source:<{left}}  {count}  {plan.info.describe()}")
+    images = counted(plan.frames, "image")
+    console.print(f"{source:<{left}}  {images}  {plan.info.describe()}")
     console.print(
-        f"{output.name:<{left}}  {format_rate(fps)} fps  {messages.clock(plan.frames / fps)}  "
-        f"{plan.encoder.encoder} {plan.encoder.pix_fmt}"
+        f"{output.name:<{left}}  {format_rate(plan.fps)} fps  "
+        f"{messages.clock(plan.frames / plan.fps)}  {plan.encoder.encoder} {plan.encoder.pix_fmt}"
     )
     for note in plan.notes:
         console.print(f"  {note}")
-    record = {
-        "input": str(plan.clip.folder),
-        "output": str(output),
-        "frames": plan.frames,
-        "fps": str(fps),
-        "encoder": plan.encoder.as_dict(),
-        "notes": plan.notes,
-    }
-    if not dry_run:
-        try:
-            with Progress(plan.frames, fps, console, quiet) as progress:
-                result = render_sequence(plan, options, progress.update)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "finished segments are kept. The same command goes on from there."
-            ) from None
-        console.print(
-            f"✓ {output.name}  {counted(result.frames, 'frame')}, "
-            f"{messages.clock(result.duration)}, read back and checked  "
-            f"{spoken(result.seconds)}  {file_size(result.size)}"
-        )
-        record |= {"bytes": result.size, "seconds": round(result.seconds, 3)}
-    if json:
-        messages.print_json(record)
+    if dry_run:
+        return records.of_video_plan(plan)
+    try:
+        with Progress(plan.frames, plan.fps, console, quiet) as progress:
+            result = render_sequence(plan, options, progress.update)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "finished segments are kept. The same command goes on from there."
+        ) from None
+    console.print(
+        f"✓ {output.name}  {counted(result.frames, 'frame')}, "
+        f"{messages.clock(result.duration)}, read back and checked  "
+        f"{spoken(result.seconds)}  {file_size(result.size)}"
+    )
+    return records.of_video_result(plan, result)
