@@ -168,6 +168,39 @@ def test_part_of_a_pipe(tmp_path: Path) -> None:
     assert [read_number(p.to_ndarray()[:48]) for p in pictures] == list(range(5, 25))
 
 
+MASTERING = (
+    "log-level=none:max-cll=1000,400:"
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mkv", "ffv1"), (".mp4", "hevc"), (".webm", "vp9")]
+)
+def test_a_file_from_a_pipe_says_of_the_picture_what_the_source_says(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    source = write_clip(
+        tmp_path / "in.mkv",
+        frames=6,
+        codec="libx265",
+        options={"x265-params": MASTERING},
+        rotation=90,
+        aspect=Fraction(10, 11),
+    )
+    target = tmp_path / f"out{suffix}"
+    wanted = replace(options(factor=2), encoder=EncoderOptions(codec))
+    convert_stream(io.BytesIO(source.read_bytes()), target, wanted, interpolator=BLEND)
+    given, made = probe(source), probe(target)
+    assert (given.rotation, given.sample_aspect_ratio) == (90, Fraction(10, 11))
+    assert given.hdr is not None
+    for name in ("rotation", "sample_aspect_ratio", "hdr"):
+        assert getattr(made, name) == getattr(given, name), name
+    if codec == "hevc":
+        with av.open(str(target)) as container:
+            assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
 def test_what_comes_through_is_no_video(tmp_path: Path) -> None:
     for data in (b"", b"words " * 1000):
         with pytest.raises(InputError):

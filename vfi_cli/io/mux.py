@@ -138,8 +138,6 @@ class OutputMux:
             context.color_trc = color.transfer
         if sample_aspect_ratio:
             context.sample_aspect_ratio = sample_aspect_ratio
-        if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
-            context.codec_tag = "hvc1"  # the tag that Apple's players ask for
         if context.name == "rawvideo":
             context.codec_tag = template.codec_context.codec_tag  # it alone tells the pixel format
         self._picture(
@@ -165,6 +163,9 @@ class OutputMux:
         hdr: HdrInfo | None,
     ) -> None:
         """What the container says of the picture, however its packets come."""
+        context = stream.codec_context
+        if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
+            context.codec_tag = "hvc1"  # the tag that Apple's players ask for
         if display_matrix is not None:
             stream.set_display_matrix(display_matrix)
         self._describe(stream, tags, disposition)
@@ -204,10 +205,15 @@ class OutputMux:
             color=config.color,
             sample_aspect_ratio=sample_aspect_ratio,
         )
-        stream.metadata.update(tags or {})
-        stream.disposition = Disposition(disposition)
         open_encoder(stream, config)
-        self._video = stream
+        self._picture(
+            stream,
+            tags=tags,
+            disposition=disposition,
+            sample_aspect_ratio=sample_aspect_ratio,
+            display_matrix=display_matrix,
+            hdr=hdr,
+        )
         return stream
 
     def add_copied(
