@@ -10,7 +10,6 @@ import typer
 
 from vfi_cli.cli import messages
 from vfi_cli.cli import options as opt
-from vfi_cli.cli.convert import as_factor, as_rate
 from vfi_cli.errors import TruncatedInputError, UsageError
 from vfi_cli.timeline import spoken
 from vfi_cli.wording import counted, file_size
@@ -56,7 +55,7 @@ Report = Annotated[
 Fps = Annotated[
     Fraction | None,
     typer.Option(
-        parser=as_rate,
+        parser=opt.parse_rate,
         metavar="RATE",
         help="How many times a second to compare: 60, 30000/1001, or 23.976.",
         show_default="the highest rate of the videos",
@@ -74,7 +73,7 @@ Mode = Annotated[
 Slow = Annotated[
     Fraction,
     typer.Option(
-        parser=as_factor,
+        parser=opt.parse_factor,
         metavar="N",
         help="Play so many times slower: the same frames at 1/N of the rate.",
         rich_help_panel=_VIDEO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,20 +19,6 @@ EXAMPLES = """\
   vfi convert anime.mkv --fps 60 --dedupe
   ffmpeg -i in.mov -f nut -c:v rawvideo - | vfi convert - --fps 50 -o out.mkv
 """
-
-
-def as_rate(text: str | Fraction) -> Fraction:
-    """Parser of --fps (Typer also hands it defaults that are parsed already)."""
-    from vfi_cli.timeline import parse_rate
-
-    return text if isinstance(text, Fraction) else parse_rate(text)
-
-
-def as_factor(text: str | Fraction) -> Fraction:
-    """Parser of --factor."""
-    from vfi_cli.timeline import parse_factor
-
-    return text if isinstance(text, Fraction) else parse_factor(text)
 
 
 Inputs = Annotated[
@@ -52,7 +38,7 @@ Output = Annotated[
 Fps = Annotated[
     Fraction | None,
     typer.Option(
-        parser=as_rate,
+        parser=opt.parse_rate,
         metavar="RATE",
         help="Output rate: 60, 30000/1001, or 23.976 (NTSC decimals mean their exact fractions).",
         show_default=False,
@@ -61,7 +47,7 @@ Fps = Annotated[
 Factor = Annotated[
     Fraction | None,
     typer.Option(
-        parser=as_factor,
+        parser=opt.parse_factor,
         metavar="N",
         help="Output rate as a multiple of the input's.",
         show_default=False,
@@ -77,7 +63,7 @@ AllowTruncated = Annotated[
     ),
 ]
 PipeFormat = Annotated[
-    str,
+    Literal["auto", "nut", "y4m"],
     typer.Option(
         "--pipe-format",
         metavar="auto|nut|y4m",

@@ -81,9 +81,9 @@ def doctor(
     findings = []
     console = messages.console(stderr=json, quiet=quiet)
     for topic, examine in EXAMINATIONS.items():
-        for finding in _examined(topic, examine):
+        for number, finding in enumerate(_examined(topic, examine)):
             findings.append(finding)
-            _show(console, finding, first=findings[-2:-1] == [] or findings[-2].topic != topic)
+            _show(console, finding, first=number == 0)
     bad = [finding for finding in findings if finding.status == "bad"]
     if json:
         messages.print_json(

@@ -87,7 +87,7 @@ def _run(command: Any, argv: Sequence[str], *, debug: bool) -> int:
         return _fail(f"interrupted; {error}", interrupts.exit_code(), debug=debug)
     except (ReaderGoneError, BrokenPipeError):
         # Whoever read our stdout has gone. Python would complain once more at exit.
-        _discard_stdout()
+        _discard(sys.stdout)
         return _fail("the program that reads the output has gone", 5, debug=debug)
     except Exception as error:
         if hasattr(error, "format_message"):  # wrong options, found by Typer
@@ -145,10 +145,6 @@ def _say(prefix: str, text: str, style: str, *, quiet: bool = False) -> None:
         console(quiet=quiet).print(Text.assemble((f"{prefix}: ", style), one_line(text)))
     except BrokenPipeError:
         _discard(sys.stderr)
-
-
-def _discard_stdout() -> None:
-    _discard(sys.stdout)
 
 
 def _discard(stream: Any) -> None:

@@ -3,7 +3,7 @@
 A command's signature uses them as annotations (``model: Model = "default"``).
 Values arrive checked for form: times are exact fractions of a second, sizes
 are (width, height). Whether a model, a device or an encoder exists is found
-out by whoever opens it.
+out by whoever opens it. Typer hands a parser its default too, parsed already.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from vfi_cli import timeline
 from vfi_cli.errors import ModelError, UsageError
 
 _INTERPOLATION = "Interpolation"
@@ -33,6 +34,16 @@ MAX_PIXELS_A_SIDE = 32768
 #: What --tta averages over; those of :data:`vfi_cli.models.base.ENSEMBLES`, which imports torch.
 VIEWS = ("flip", "rotate", "reverse", "multiscale")
 PLAIN_TTA = "flip"  # what --tta alone means
+
+
+def parse_rate(text: str | Fraction) -> Fraction:
+    """A frame rate, as :func:`vfi_cli.timeline.parse_rate` reads it."""
+    return text if isinstance(text, Fraction) else timeline.parse_rate(text)
+
+
+def parse_factor(text: str | Fraction) -> Fraction:
+    """A factor, as :func:`vfi_cli.timeline.parse_factor` reads it."""
+    return text if isinstance(text, Fraction) else timeline.parse_factor(text)
 
 
 def parse_time(text: str | Fraction) -> Fraction:

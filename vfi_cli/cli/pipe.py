@@ -33,8 +33,6 @@ def run_pipe(
         raise UsageError("--report needs files; a pipe cannot be looked through once more")
     if output is None:
         raise UsageError("say where the pipe's result goes: -o FILE, or -o - for a pipe")
-    if params.get("pipe_format", "auto") not in ("auto", "nut", "y4m"):
-        raise UsageError("--pipe-format is auto, nut or y4m")
     source: BinaryIO | Path = _stdin() if inputs[0] == PIPE else Path(inputs[0])
     target: BinaryIO | Path = _stdout() if str(output) == PIPE else output
     quiet = params["quiet"]

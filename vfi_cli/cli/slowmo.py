@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from vfi_cli.cli import options as opt
-from vfi_cli.cli.convert import AllowTruncated, Fps, Inputs, Output, as_factor
+from vfi_cli.cli.convert import AllowTruncated, Fps, Inputs, Output
 
 EXAMPLES = """\
 [bold]Examples[/bold]
@@ -20,7 +20,11 @@ EXAMPLES = """\
 Slowness = Annotated[
     Fraction,
     typer.Option(
-        "--factor", parser=as_factor, metavar="N", help="How many times slower.", show_default=False
+        "--factor",
+        parser=opt.parse_factor,
+        metavar="N",
+        help="How many times slower.",
+        show_default=False,
     ),
 ]
 Audio = Annotated[

@@ -10,7 +10,6 @@ import typer
 
 from vfi_cli.cli import messages, records
 from vfi_cli.cli import options as opt
-from vfi_cli.cli.convert import as_rate
 from vfi_cli.io.naming import find_clips
 from vfi_cli.timeline import format_rate, spoken
 from vfi_cli.wording import counted, file_size
@@ -34,7 +33,7 @@ Output = Annotated[
 Fps = Annotated[
     Fraction,
     typer.Option(
-        parser=as_rate,
+        parser=opt.parse_rate,
         metavar="RATE",
         help="Frames a second: 24, 30000/1001, or 23.976.",
         show_default=False,
