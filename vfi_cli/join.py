@@ -26,9 +26,9 @@ from av.video.stream import VideoStream
 from vfi_cli.errors import OutputError
 from vfi_cli.frame import ColorSpec
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
-from vfi_cli.io.mux import Nowhere, OutputMux, said
+from vfi_cli.io.mux import Nowhere, OutputMux
 from vfi_cli.io.readback import VerifiedOutput, verify_output
-from vfi_cli.io.source import HdrInfo, open_input
+from vfi_cli.io.source import HdrInfo, open_input, said
 from vfi_cli.io.streams import Source, StreamItem, StreamPlan
 from vfi_cli.io.timecode import convert_timecode
 

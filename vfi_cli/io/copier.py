@@ -17,7 +17,8 @@ from av.stream import AttachmentStream, Stream
 from av.subtitles.stream import SubtitleStream
 
 from vfi_cli.io.audio import AudioConverter
-from vfi_cli.io.mux import OutputMux, said
+from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.source import said
 from vfi_cli.io.streams import StreamItem, StreamPlan, map_chapters, stream_tags
 from vfi_cli.io.subtitles import SubtitleConverter
 

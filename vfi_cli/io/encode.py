@@ -25,6 +25,7 @@ from vfi_cli.frame import ColorSpec, Frame
 from vfi_cli.io import y4m
 from vfi_cli.io.codecs import CODECS, EncoderConfig, EncoderOptions, choose_encoder
 from vfi_cli.io.formats import pack
+from vfi_cli.io.source import said
 
 if TYPE_CHECKING:
     from vfi_cli.io.device import Surfaces
@@ -250,8 +251,7 @@ class VideoWriter:
             return OutputError(f"{name}: is a folder")
         if code == errno.EPIPE:
             return OutputError(f"{name}: the program that reads the pipe has gone")
-        reason = getattr(error, "strerror", None) or str(error)
-        return OutputError(f"{name}: cannot be written ({reason})")
+        return OutputError(f"{name}: cannot be written ({said(error)})")
 
 
 def add_video_stream(
@@ -300,11 +300,10 @@ def open_encoder(stream: VideoStream, config: EncoderConfig) -> None:
         where = ""
         if config.encoder.rsplit("_", 1)[-1] in ("nvenc", "qsv", "amf", "vaapi", "videotoolbox"):
             where = "; is its hardware, with a driver, in this machine? --codec h264 needs none"
-        reason = getattr(error, "strerror", None) or str(error)
         rate = Fraction(context.framerate or 0)
         raise OutputError(
             f"the encoder {config.encoder} does not open for {context.width}×{context.height} "
-            f"{config.pix_fmt} at {float(rate):.6g} fps ({reason}){where}"
+            f"{config.pix_fmt} at {float(rate):.6g} fps ({said(error)}){where}"
         ) from error
     unused = [key for key in config.options if key in context.options]
     if unused:

@@ -21,8 +21,6 @@ _SEEK_BACK = (0, 2, 15)
 STRICT_CODECS = frozenset({"hevc", "mjpeg"})
 #: Decoders that with frame threads now and then spoil the frame before a damaged one.
 _SLICES_ONLY = frozenset({"ffv1"})
-
-
 #: Decoders that show the alpha which FFmpeg's own ones for the codec leave out.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
@@ -141,11 +139,7 @@ class PacketFeed:
                 number += 1
         except DEMUX_ERRORS:
             pass
-        yield number, _flush()
-
-
-def _flush() -> Packet:
-    return Packet()
+        yield number, Packet()
 
 
 def _skip_to(packets: Iterator[Packet], pts: int, dts: int) -> Packet | None:

@@ -70,39 +70,33 @@ def _endian(suffix: str | None) -> str:
     return ">" if suffix == "be" else "<"
 
 
+_PLANAR = re.compile(r"(yuv[ja]?(4\d\d)p|gbra?p|gray)(\d+)?(msb)?(le|be)?")
+
+
 def _planar(name: str) -> PixelFormat | None:
-    match = re.fullmatch(r"yuv(j|a)?(4\d\d)p(\d+)?(msb)?(le|be)?", name)
-    if match and match[2] in _SUBSAMPLING:
-        bits = int(match[3] or 8)
-        layout = PlaneLayout("yuv", bits, *_SUBSAMPLING[match[2]], alpha=match[1] == "a")
-        order = range(layout.components)
-        full = match[1] == "j"
-    elif match := re.fullmatch(r"gbr(a)?p(\d+)?(msb)?(le|be)?", name):
-        bits = int(match[2] or 8)
-        match = re.fullmatch(r"gbr(a)?()p(?:\d+)?(msb)?(le|be)?", name)
-        assert match
-        layout = PlaneLayout("rgb", bits, alpha=bool(match[1]))
-        parts = tuple(
-            Component(plane, shift=16 - bits if match[3] else 0) for plane in (2, 0, 1, 3)
-        )
-        element = "u1" if bits == 8 else _endian(match[4]) + "u2"
-        return PixelFormat(name, layout, element, parts[: layout.components])
-    elif match := re.fullmatch(r"gray(\d+)?()()()(le|be)?", name):
-        bits = int(match[1] or 8)
-        layout = PlaneLayout("gray", bits)
-        order = range(1)
-        full = False
-    else:
+    match = _PLANAR.fullmatch(name)
+    if match is None:
         return None
-    shift = 16 - bits if match[4] else 0
-    element = "u1" if bits == 8 else _endian(match[5]) + "u2"
-    parts = tuple(Component(plane, shift=shift) for plane in order)
-    return PixelFormat(name, layout, element, parts, full)
+    family, chroma, depth, msb, endian = match.groups()
+    if chroma is not None and chroma not in _SUBSAMPLING:
+        return None
+    bits = int(depth or 8)
+    kind = "yuv" if chroma else "rgb" if family.startswith("gbr") else "gray"
+    layout = PlaneLayout(
+        kind,  # type: ignore[arg-type]
+        bits,
+        *_SUBSAMPLING[chroma or "444"],
+        alpha=family.startswith(("yuva", "gbra")),
+    )
+    order = (2, 0, 1, 3) if kind == "rgb" else (0, 1, 2, 3)
+    parts = tuple(Component(plane, shift=16 - bits if msb else 0) for plane in order)
+    element = "u1" if bits == 8 else _endian(endian) + "u2"
+    full = family.startswith("yuvj")
+    return PixelFormat(name, layout, element, parts[: layout.components], full)
 
 
-#: name → (layout, element, shift, order of components in a pixel; lower-case x is padding)
+#: name: (bits, bytes of an element, shift, components of a pixel; a lower-case x is padding)
 _PACKED: dict[str, tuple[int, int, int, str]] = {
-    # name: (bits, bytes of an element, shift, components)
     "rgb24": (8, 1, 0, "RGB"),
     "bgr24": (8, 1, 0, "BGR"),
     "rgba": (8, 1, 0, "RGBA"),

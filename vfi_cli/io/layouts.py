@@ -34,7 +34,7 @@ def _raw_formats() -> list[str]:
         for chroma in ("420", "422", "444")
         for depth in ("", "9le", "10le", "12le", "16le")
     ]
-    names += [f"yuv{chroma}p{depth}" for chroma in ("420", "422", "444") for depth in ("14le",)]
+    names += [f"yuv{chroma}p14le" for chroma in ("420", "422", "444")]
     names += ["yuv410p", "yuv411p", "yuv440p", "yuv440p10le", "yuv440p12le"]
     names += [
         f"gbr{alpha}p{d}" for alpha in ("", "a") for d in ("", "10le", "12le", "14le", "16le")

@@ -21,7 +21,7 @@ from vfi_cli.errors import OutputError
 from vfi_cli.frame import ColorSpec
 from vfi_cli.io import avi, matroska, mp4_boxes
 from vfi_cli.io.encode import EncoderConfig, add_video_stream, open_encoder
-from vfi_cli.io.source import HdrInfo
+from vfi_cli.io.source import HdrInfo, said
 
 if TYPE_CHECKING:
     from av.container.core import Chapter
@@ -410,11 +410,6 @@ def named_layout(stream: AudioStream) -> str:
 _USUAL_LAYOUTS = dict(
     enumerate(("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1"), start=1)
 )
-
-
-def said(error: BaseException) -> str:
-    """What an error of FFmpeg or the system says, without its number and class."""
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 class Nowhere:

@@ -19,7 +19,7 @@ from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame
 from vfi_cli.io.feed import decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format, unpack
-from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream
+from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream, said
 from vfi_cli.io.stated import chroma_location, color_of, side_data, uncarried
 
 #: Packets before the first picture that are tried before giving up.
@@ -53,9 +53,9 @@ def open_stream(
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if source.total == 0:
             raise InputError(f"{name}: nothing came through it") from None
-        reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"{name}: is no YUV4MPEG2, NUT or Matroska, nor another video that streams ({reason})"
+            f"{name}: is no YUV4MPEG2, NUT or Matroska, nor another video that streams "
+            f"({said(error)})"
         ) from None
     try:
         return StreamReader(container, source, on_packet, name)
@@ -129,7 +129,7 @@ class StreamReader:
                 else:
                     self._early.append(packet)
         except av.error.FFmpegError as error:
-            self.warnings.append(f"cannot be read to its end ({error.strerror or error})")
+            self.warnings.append(f"cannot be read to its end ({said(error)})")
         except IndexError:
             pass  # PyAV's, at the end, where streams had appeared on the way
         yield Packet()

@@ -17,7 +17,7 @@ from av.stream import Discard, Disposition, Stream
 from vfi_cli.errors import OutputError
 from vfi_cli.io.copier import Sent
 from vfi_cli.io.fate import codec_name
-from vfi_cli.io.mux import said
+from vfi_cli.io.source import said
 from vfi_cli.io.streams import StreamItem, StreamPlan
 
 

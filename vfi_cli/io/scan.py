@@ -17,6 +17,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vfi_cli.io.ffv1 import slices_are_whole
+from vfi_cli.io.source import said
 
 #: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
 COMMON_RATES = tuple(
@@ -85,7 +86,7 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> PacketList:
                 checked = checked and whole  # the first packet tells whether there are checksums
             found.corrupt.append(packet.is_corrupt or (checked and not whole))
     except av.error.FFmpegError as error:
-        found.failure = error.strerror or str(error)
+        found.failure = said(error)
     except IndexError:
         pass  # PyAV's, at the very end, where streams had appeared in the middle of the file
     found.file_end = end

@@ -109,8 +109,7 @@ def open_input(path: str | os.PathLike[str], **options: Any) -> InputContainer:
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be read ({reason})") from None
+        raise InputError(f"{name}: cannot be read ({said(error)})") from None
     if stat.S_ISDIR(status.st_mode):
         raise InputError(
             f"{name}: is a folder, not a video; `vfi frames` converts folders of images"
@@ -137,7 +136,12 @@ def _why_unreadable(name: str, error: Exception) -> str:
         return "the file was cut off or never finished: its index (moov) is missing"
     if isinstance(error, av.error.InvalidDataError):
         return "is not a video, or is damaged at its beginning"
-    return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+    return f"cannot be opened ({said(error)})"
+
+
+def said(error: BaseException) -> str:
+    """What an error of FFmpeg or the system says, without its number and class."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def is_image(container: InputContainer) -> bool:
