@@ -270,7 +270,7 @@ WRONG = [
     (["a", "empty.mkv"], "is empty", 4),
     (["a", "b", "a", "--mode", "diff"], "diff subtracts two videos, not 3", 2),
     (["a", "b", "-o", "out.xyz"], ".xyz", 2),
-    (["a", "b", "-o", "out"], "no suffix", 2),
+    (["a", "b", "-o", "out"], "without suffix", 2),
     (["a", "b", "-o", "a.mkv", "--overwrite"], "would replace the input", 5),
     (["a", "b", "-o", "b.mkv", "--overwrite"], "would replace the input", 5),
     (["a", "b", "-o", "nowhere/out.mkv"], "nowhere does not exist", 5),
