@@ -144,6 +144,9 @@ class Screen(DryRunListener):
         self.console = console
         self._quiet = quiet
         self._progress: Progress | None = None
+        self._total: int | None = None  # frames of the conversion under way
+        self._fps: Fraction | None = None
+        self._done = 0
 
     def planned(self, plan: Plan, output: Path) -> None:
         left = max(len(Path(plan.info.path).name), len(output.name))
