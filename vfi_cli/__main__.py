@@ -14,13 +14,35 @@ THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. ``argv`` is without the program's name; returns the exit code."""
+    open_standard_streams()
     for name, value in THREADS_THAT_SLEEP.items():
         os.environ.setdefault(name, value)  # read when torch is imported
-    from vfi_cli import memory
-    from vfi_cli.cli import app, messages
+    from vfi_cli import interrupts
 
-    memory.keep_freed()
-    return messages.run(app.command(), list(sys.argv[1:] if argv is None else argv))
+    with interrupts.remembered():
+        try:
+            from vfi_cli import memory
+            from vfi_cli.cli import app, messages
+
+            memory.keep_freed()
+            return messages.run(app.command(), list(sys.argv[1:] if argv is None else argv))
+        except KeyboardInterrupt:  # before there was a command that could say more
+            print("vfi: interrupted; nothing was begun", file=sys.stderr)
+            return interrupts.exit_code()
+
+
+def open_standard_streams() -> None:
+    """Point standard streams that were closed (``>&-``) to nowhere.
+
+    Else the next file that is opened, a video perhaps, takes their place, and what libraries
+    print goes into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 if __name__ == "__main__":

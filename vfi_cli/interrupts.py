@@ -29,7 +29,6 @@ def remembered() -> Iterator[None]:
     A signal that is ignored stays so, and a handler of the caller's keeps its place.
     """
     global _met  # noqa: PLW0603 (a process has one set of signal handlers)
-    _met = None
     before = {}
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     try:
@@ -38,6 +37,8 @@ def remembered() -> Iterator[None]:
                 before[number] = signal.signal(number, _interrupt)
     except ValueError:
         pass  # not in the main thread: its signals are not ours
+    if before:
+        _met = None
     try:
         yield
     finally:

@@ -7,7 +7,9 @@ or JSON.
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from vfi_cli.estimate import About
 
 INTERNAL_ERROR = 1
+#: Why what is printed cannot be written. All other files are somebody's, who says which.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class InterruptedRunError(Exception):
@@ -45,7 +49,16 @@ def console(*, stderr: bool = True, quiet: bool = False) -> Console:
     """A console for people. Names of files are shown as they are: no markup, no highlighting."""
     from rich.console import Console
 
-    return Console(
+    class PatientConsole(Console):
+        """Where nobody reads what is said, the work goes on unsaid; a result has no other way."""
+
+        def on_broken_pipe(self) -> None:
+            _discard(self.file)
+            self.quiet = True
+            if not self.stderr:
+                raise ReaderGoneError
+
+    return PatientConsole(
         stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False, soft_wrap=True
     )
 
@@ -59,7 +72,12 @@ def print_json(record: object) -> None:
     """A result for programs, on stdout. What JSON does not know becomes its text."""
     import json
 
-    print(json.dumps(record, indent=1, default=str, ensure_ascii=False), flush=True)
+    text = json.dumps(record, indent=1, default=str, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a file name that is no UTF-8, or a stdout that is not
+        text = json.dumps(record, indent=1, default=str)
+    print(text, flush=True)
 
 
 def fail(text: str) -> None:
@@ -90,6 +108,9 @@ def _run(command: Any, argv: Sequence[str], *, debug: bool) -> int:
         _discard(sys.stdout)
         return _fail("the program that reads the output has gone", 5, debug=debug)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _discard(sys.stdout)  # as above
+            return _fail(f"stdout cannot be written: {error.strerror}", 5, debug=debug)
         if hasattr(error, "format_message"):  # wrong options, found by Typer
             return _usage(error, debug=debug)
         return _bug(error, debug=debug)
@@ -99,7 +120,7 @@ def _run(command: Any, argv: Sequence[str], *, debug: bool) -> int:
 def _interruptible(command: Any, argv: Sequence[str]) -> Any:
     """Run the command; after a signal that asks to end, everything that comes out is that."""
     try:
-        return command.main(args=list(argv), prog_name="vfi", standalone_mode=False)
+        result = command.main(args=list(argv), prog_name="vfi", standalone_mode=False)
     except InterruptedRunError:
         raise
     except KeyboardInterrupt as interrupt:
@@ -108,6 +129,11 @@ def _interruptible(command: Any, argv: Sequence[str]) -> Any:
         if interrupts.met() or type(error).__name__ == "Abort":  # Typer's word for Ctrl-C
             raise InterruptedRunError(KeyboardInterrupt()) from error
         raise
+    except SystemExit as error:  # Rich's, where nobody reads what it prints
+        raise ReaderGoneError from error
+    if result == 128 + signal.SIGINT and interrupts.met():  # Typer's, before a command runs
+        raise InterruptedRunError(KeyboardInterrupt())
+    return result
 
 
 def _usage(error: Any, *, debug: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -78,6 +79,8 @@ def run_all(
 ) -> int:
     """Convert every input, or say what would be done; returns the exit code."""
     quiet: bool = params["quiet"]
+    if params.get("pipe_format", "auto") not in ("auto", "nut", "y4m"):
+        raise UsageError("--pipe-format is auto, nut or y4m")
     if PIPE in inputs or (output is not None and str(output) == PIPE):
         from vfi_cli.cli.pipe import run_pipe
 
@@ -107,7 +110,11 @@ def run_all(
 
 
 def expand(inputs: Sequence[str]) -> list[Path]:
-    """Files as given, and for a folder the videos in it, in natural order."""
+    """Files as given, and for a folder the videos in it, in natural order.
+
+    Of a folder's videos, those that bear the name of another one's conversion are left alone: an
+    interrupted run, started again, finds them beside their sources.
+    """
     sources: list[Path] = []
     for text in inputs:
         path = Path(text)
@@ -119,10 +126,17 @@ def expand(inputs: Sequence[str]) -> list[Path]:
             )
             if not videos:
                 raise InputError(f"there is no video in the folder {path}")
-            sources += videos
+            stems = {video.stem for video in videos}
+            sources += [video for video in videos if _made_of(video.stem) not in stems]
         else:
             sources.append(path)
     return sources
+
+
+def _made_of(stem: str) -> str | None:
+    """``holiday`` for ``holiday.60fps`` and ``holiday.slow4x``; None for names of other kinds."""
+    found = re.fullmatch(r"(.+)\.(?:\d+(?:\.\d+)?fps|slow\d+(?:\.\d+)?x)", stem)
+    return found[1] if found else None
 
 
 def check_folder(output: Path, *, make: bool) -> None:
@@ -147,11 +161,19 @@ class Screen(DryRunListener):
         self._total: int | None = None  # frames of the conversion under way
         self._fps: Fraction | None = None
         self._done = 0
+        self._sources: dict[Path, str] = {}  # of each output
 
     def planned(self, plan: Plan, output: Path) -> None:
-        left = max(len(Path(plan.info.path).name), len(output.name))
-        self.console.print(f"{Path(plan.info.path).name:<{left}}  {describe_input(plan.info)}")
-        self.console.print(f"{output.name:<{left}}  {describe_output(plan)}")
+        other = self._sources.setdefault(output, plan.info.path)
+        if other != plan.info.path:
+            raise OutputError(
+                f"{plan.info.path} would replace what was made of {other}, {output}; "
+                "convert it alone, with another name after -o"
+            )
+        names = [messages.one_line(name) for name in (Path(plan.info.path).name, output.name)]
+        left = max(map(len, names))
+        self.console.print(f"{names[0]:<{left}}  {describe_input(plan.info)}")
+        self.console.print(f"{names[1]:<{left}}  {describe_output(plan)}")
         for note in (*plan.encoder.notes, *plan.streams.lines()):
             self.console.print(f"  {note}")
         self._total, self._fps = plan.frames, plan.grid.fps
@@ -194,7 +216,8 @@ class Screen(DryRunListener):
     def finished(self, result: ConvertResult) -> None:
         for warning in result.warnings:
             messages.warn(warning, quiet=self._quiet)
-        self.console.print(f"✓ {result.output.name}  {describe_result(result)}")
+        name = messages.one_line(result.output.name)
+        self.console.print(f"✓ {name}  {describe_result(result)}")
 
     def close(self) -> None:
         """End the progress line, whatever ended the work."""

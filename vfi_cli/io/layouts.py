@@ -180,6 +180,11 @@ def note_changes(
 ) -> None:
     """Add to ``notes`` what a person should know of the difference to the source."""
     source, target = info.layout, form.layout
+    if getattr(info, "interlaced", False):  # a sequence of images has no fields
+        notes.append(
+            "interlaced: the two fields are treated as one picture, and the output says that it "
+            "is progressive; deinterlace first (ffmpeg -vf bwdif) for clean motion"
+        )
     if source.alpha and not target.alpha:
         notes.append(f"transparency is dropped: {name} in {form.name} has none")
     if target.bits < source.bits:

@@ -153,6 +153,11 @@ class StreamReader:
                 return pictures
             if tried > _PATIENCE or not packet.size:
                 break
+        if "mp4" in self.container.format.name:
+            raise InputError(
+                f"{self._name}: an MP4 or MOV whose index is at its end cannot be read in one "
+                "pass; name the file instead of -"
+            )
         raise InputError(f"{self._name}: no picture of its {self._stream.name} stream decodes")
 
     def _decode(self, packet: Packet) -> list[VideoFrame]:
