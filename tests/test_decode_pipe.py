@@ -234,6 +234,46 @@ def test_outbox_drops_what_waits_when_the_producer_fails():
     assert handled == list(range(len(handled)))
 
 
+def test_outbox_ends_in_its_thread_while_the_producer_goes_on():
+    handled: list[object] = []
+    gate = threading.Event()
+
+    def end() -> None:
+        gate.wait(5)
+        handled.append("end")
+
+    outbox = Outbox(handled.append, depth=2, at_end=end)
+    for number in range(3):
+        outbox.put(number)
+    outbox.finish()
+    assert not outbox.is_idle
+    gate.set()
+    outbox.close()
+    assert outbox.is_idle
+    assert handled == [0, 1, 2, "end"]
+
+
+def test_outbox_has_no_end_where_items_were_dropped():
+    ended: list[int] = []
+
+    def refuse(item: int) -> None:
+        raise OSError(28, "full")
+
+    for handle in (refuse, lambda item: None):
+        outbox = Outbox(handle, depth=2, at_end=lambda: ended.append(1))
+        outbox.put(1)
+        outbox.abort()
+    assert not ended
+
+    def fail() -> None:
+        raise OSError(5, "at the end")
+
+    with pytest.raises(OSError, match="at the end"), Outbox(print, at_end=fail):
+        pass
+    with pytest.raises(ValueError, match="several threads"):
+        Outbox(print, threads=2, at_end=fail)
+
+
 def test_a_queue_without_room_is_refused():
     with pytest.raises(ValueError, match="0 items"):
         Prefetch([1], depth=0)

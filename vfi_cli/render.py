@@ -195,11 +195,12 @@ def render_segment(
     target: Path,
     *,
     on_frame: Callable[[], None] = lambda: None,
-) -> SegmentResult:
+) -> tuple[SegmentResult, Ending]:
     """Render one segment to a file: the same decoded pictures whoever renders it, whenever.
 
     ``on_frame`` is called after each frame handed to the encoder. Where the input
-    stops being decodable the segment ends early, and the result says where.
+    stops being decodable the segment ends early, and the result says where. The file is
+    complete when its ending is over.
     """
     part, start_pts = reading(plan, segment)
     timeline = plan.timeline
@@ -217,11 +218,12 @@ def render_segment(
             made = pictures(
                 decoded, synthesizer, plan.settings, plan.grid, part, end=end, counts=counts
             )
-            write(made, video_writer(plan, target), on_frame)
-        if counts.frames < segment.count and reader.broken is None:
+            ending = begin_writing(made, video_writer(plan, target), on_frame)
+        broken = None
+        if counts.frames < segment.count:
             last = plan.grid.time(segment.first + counts.frames)
-            return SegmentResult(counts, Broken(last, "fewer frames than the file announces"))
-        return SegmentResult(counts, reader.broken if counts.frames < segment.count else None)
+            broken = reader.broken or Broken(last, "fewer frames than the file announces")
+        return SegmentResult(counts, broken), ending
 
 
 def reading(plan: Plan, segment: Segment) -> tuple[Part, int]:
@@ -252,14 +254,47 @@ def video_writer(plan: Plan, target: Path) -> VideoWriter:
     )
 
 
-def write(frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]) -> None:
-    """Encode frames in a thread of its own, so that the next is made meanwhile."""
+class Ending:
+    """A video whose frames are all made, and the last of them still being encoded in a thread."""
+
+    def __init__(self, outbox: Outbox[Frame], writer: VideoWriter) -> None:
+        self._outbox, self._writer = outbox, writer
+
+    @property
+    def is_over(self) -> bool:
+        """Whether :meth:`wait` returns, or raises, at once."""
+        return self._outbox.is_idle
+
+    def wait(self) -> None:
+        """Return when the file is complete and on disk. Raises OutputError."""
+        try:
+            self._outbox.close()
+        except BaseException:
+            self._writer.abort()
+            raise
+
+
+def begin_writing(
+    frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]
+) -> Ending:
+    """Encode frames in a thread of its own, so that the next is made meanwhile.
+
+    An encoder holds dozens of frames back; what it still has when the last one is made, it
+    writes while the caller goes on.
+    """
+    outbox = Outbox(writer.write, depth=QUEUE_FRAMES, at_end=writer.close)
     try:
-        with Outbox(writer.write, depth=QUEUE_FRAMES) as outbox:
-            for frame in frames:
-                outbox.put(frame)
-                on_frame()
-        writer.close()
+        for frame in frames:
+            outbox.put(frame)
+            on_frame()
+        outbox.finish()
     except BaseException:
+        outbox.abort()
         writer.abort()
         raise
+    return Ending(outbox, writer)
+
+
+def write(frames: Iterable[Frame], writer: VideoWriter, on_frame: Callable[[], None]) -> None:
+    """As :func:`begin_writing`, and wait for the file."""
+    begin_writing(frames, writer, on_frame).wait()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 
+from vfi_cli.errors import VfiError
 from vfi_cli.fit import Fit
 from vfi_cli.models import Interpolator
 from vfi_cli.plan import Plan, Segment
-from vfi_cli.render import SegmentResult, render_segment, synthesizer_for
+from vfi_cli.render import Ending, SegmentResult, render_segment, synthesizer_for
 from vfi_cli.synthesis import Synthesizer
 from vfi_cli.work import WorkFolder
 
@@ -32,27 +34,69 @@ def render_missing(
     """
     results: list[SegmentResult] = []
     renderer: _Renderer | None = None
+    last = _LastSegment(work)
     done = 0
 
     def count_one() -> None:
         nonlocal done
         done += 1
         on_frames(done)
+        last.finish(wait=False)
 
-    for segment in plan.segments:
-        record = work.result(segment.number)
-        if record is not None:
-            result = SegmentResult.from_json(record)
-            done += result.counts.frames
-            on_frames(done)
-        else:
-            renderer = renderer or _Renderer(plan, work, interpolator(), on_warning)
-            result = renderer.render(segment, count_one)
-            work.finish(segment.number, result.to_json())
-        results.append(result)
-        if result.broken is not None:
-            break
+    with last:
+        for segment in plan.segments:
+            record = work.result(segment.number)
+            if record is not None:
+                result = SegmentResult.from_json(record)
+                done += result.counts.frames
+                on_frames(done)
+            else:
+                renderer = renderer or _Renderer(plan, work, interpolator(), on_warning)
+                result, ending = renderer.render(segment, count_one)
+                last.take(segment.number, result, ending)
+            results.append(result)
+            if result.broken is not None:
+                break
     return results
+
+
+#: A segment's number, what came of it, and its file.
+_UnderWay = tuple[int, SegmentResult, Ending]
+
+
+class _LastSegment:
+    """The segment rendered last, while its encoder ends and the next one's frames are made."""
+
+    def __init__(self, work: WorkFolder) -> None:
+        self._work = work
+        self._under_way: _UnderWay | None = None
+
+    def take(self, number: int, result: SegmentResult, ending: Ending) -> None:
+        """Take care of the next segment, once the one before is finished."""
+        before, self._under_way = self._under_way, (number, result, ending)
+        self._finish(before)
+
+    def finish(self, *, wait: bool = True) -> None:
+        """Declare the segment complete, if its file is or after a wait. Raises OutputError."""
+        if self._under_way is not None and (wait or self._under_way[2].is_over):
+            segment, self._under_way = self._under_way, None
+            self._finish(segment)
+
+    def _finish(self, segment: _UnderWay | None) -> None:
+        if segment is not None:
+            number, result, ending = segment
+            ending.wait()
+            self._work.finish(number, result.to_json())
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:  # the work that was done is kept, if it can be
+            with suppress(VfiError):
+                self.finish()
 
 
 class _BegunOtherwise(Exception):  # noqa: N818 (a reason to begin again, and no error)
@@ -81,7 +125,9 @@ class _Renderer:
         self._made_before = 0
         keep_fit(self._synthesizer, work, plan.info.width, plan.info.height)
 
-    def render(self, segment: Segment, on_frame: Callable[[], None]) -> SegmentResult:
+    def render(
+        self, segment: Segment, on_frame: Callable[[], None]
+    ) -> tuple[SegmentResult, Ending]:
         """Render a segment into the work folder; ``on_frame`` hears of each frame once."""
         told = 0
         while True:

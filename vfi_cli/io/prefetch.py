@@ -72,6 +72,10 @@ class _Channel(Generic[T]):
         self._items.put(_END)
         self._room.put(_END)
 
+    @property
+    def is_refused(self) -> bool:
+        return self._refused
+
 
 class _Stage:
     """Threads that start with a ``with`` block and end with it."""
@@ -163,8 +167,10 @@ class Prefetch(_Stage, Generic[T]):
 class Outbox(_Stage, Generic[T]):
     """Hand items to ``handle`` in threads, at most ``depth`` of them waiting.
 
-    One thread handles the items in order. Leaving the ``with`` block in order waits until all
-    are handled (:meth:`close`); leaving it by an exception drops those that wait (:meth:`abort`).
+    The threads start with the ``with`` block, or with the first item. One thread handles the items
+    in order, and calls ``at_end`` when all that came are handled.
+    Leaving the ``with`` block in order waits for that (:meth:`close`); leaving it by an exception
+    drops those that wait (:meth:`abort`).
     """
 
     def __init__(
@@ -174,8 +180,11 @@ class Outbox(_Stage, Generic[T]):
         depth: int = 4,
         threads: int = 1,
         name: str = "outbox",
+        at_end: Callable[[], Any] | None = None,
     ) -> None:
-        self._handle = handle
+        if at_end is not None and threads > 1:
+            raise ValueError("of several threads none knows when all items are handled")
+        self._handle, self._at_end = handle, at_end
         super().__init__(self._work, name, threads, depth)
 
     def _work(self) -> None:
@@ -183,22 +192,35 @@ class Outbox(_Stage, Generic[T]):
             while True:
                 more, item = self._channel.get()
                 if not more:
-                    return
+                    break
                 self._handle(item)  # type: ignore[arg-type]
+            if self._at_end is not None and not self._channel.is_refused:
+                self._at_end()
         except BaseException as error:
             self._error = self._error or error
             self._channel.refuse()
 
     def put(self, item: T) -> None:
         """Wait for room and add the item. Raises what ``handle`` raised on an earlier one."""
+        self._start()
         if not self._channel.put(item):
             self._join(_GRACE)
             self._raise()
             raise ValueError("the outbox is closed")
 
+    def finish(self) -> None:
+        """Say that no more items will come; :meth:`close` has yet to be called."""
+        self._start()
+        self._channel.finish()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way any more: all is handled, or something failed."""
+        return not any(thread.is_alive() for thread in self._threads)
+
     @uninterrupted
     def close(self) -> None:
-        """Wait until everything is handled. Raises what ``handle`` raised."""
+        """Wait until everything is handled. Raises what ``handle`` or ``at_end`` raised."""
         try:
             self._channel.finish()
             self._join()
