@@ -101,7 +101,15 @@ def test_tiles_hold_what_a_transposed_convolution_and_a_shuffle_make() -> None:
 @pytest.mark.parametrize("side", [2, 4])
 @pytest.mark.parametrize(
     ("scales", "scale"),
-    [((), 8), ((16,), 8), ((16, 8), 4), ((16, 4), 2), ((16, 8, 4, 2), 1), ((8, 8, 4), 1)],
+    [
+        ((), 8),
+        ((16,), 8),
+        ((16, 8), 4),
+        ((16, 4), 2),
+        ((16, 8, 4, 2), 1),
+        ((8, 8, 4), 1),
+        ((16, 8), 8),
+    ],
 )
 def test_motion_input(scales: tuple[int, ...], scale: int, side: int, dtype: torch.dtype) -> None:
     for channels, batch in ((4, 1), (8, 2), (16, 1), (24, 1)):
@@ -208,7 +216,7 @@ def test_operators_refuse_what_does_not_fit() -> None:
     with pytest.raises(RuntimeError, match="even"):
         motion_ops.motion_input(side, side, steps, time, 3)
     with pytest.raises(RuntimeError, match="those of the steps"):
-        motion_ops.motion_input(side, side, steps, time, 16)
+        motion_ops.motion_input(side, side, steps, time, 32)
     with pytest.raises(RuntimeError, match="in tiles of 4 by 4"):
         motion_ops.motion_input(side, side, replace(steps, scales=(8,)), time, 4)
     with pytest.raises(RuntimeError, match="carries fewer"):

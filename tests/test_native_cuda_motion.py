@@ -146,6 +146,7 @@ def check_motion_input(device: str, dtype: torch.dtype) -> None:
         ((16, 8), 4),
         ((16, 8, 4), 2),
         ((8, 2, 2), 1),
+        ((16, 4), 4),
     )
     for number, (scales, scale) in enumerate(cases):
         side, summed = (2, 4)[number % 2], number % 3 == 0

@@ -252,6 +252,8 @@ def _total(parts: list[Tensor]) -> Tensor:
 def _change(x: Tensor, own: float, s: float) -> Tensor:
     """From reduction ``own`` through the frames' size to reduction ``s``, as published. Where both
     are even multiples the way through the full size and the direct one give the same."""
+    if own == s:
+        return x
     if _is_even(s) and _is_even(own / s):
         return resize(x, own / s)
     return resize(resize(x, own), 1 / s)

@@ -42,18 +42,27 @@ def grid_to_tiles(grid: Tensor, side: int) -> Tensor:
     )
 
 
-def full_motion(
-    steps: Sequence[Tensor], scales: Sequence[int], side: int, sum_masks: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Flow (4 channels, pixels of the frames), mask, and what is carried, at the frames' size."""
-    grids = [tiles_to_grid(step.float(), side) for step in steps]
-    full = [resize(grid, scale) for grid, scale in zip(grids, scales, strict=True)]
-    flow = sum(
-        (grown[:, :4] * scale for grown, scale in zip(full, scales, strict=True)),
-        torch.zeros_like(full[0][:, :4]),
-    )
-    masks = [grown[:, 4:5] for grown in full]
-    return flow, torch.stack(masks).sum(0) if sum_masks else masks[-1], full[-1][:, 5:]
+def full_flow(steps: Sequence[Tensor], scales: Sequence[int], side: int) -> Tensor:
+    """The flow (B, 4, H, W) in pixels of the frames, at their size."""
+    grids = [tiles_to_grid(step.float(), side)[:, :4] for step in steps]
+    grown = [resize(grid, scale) * scale for grid, scale in zip(grids, scales, strict=True)]
+    return torch.stack(grown).sum(0)
+
+
+def told(
+    steps: Sequence[Tensor], scales: Sequence[int], side: int, sum_masks: bool, scale: int
+) -> tuple[Tensor, Tensor]:
+    """The mask and what is carried, reduced by ``scale`` from the frames' size; what a step put
+    out on this very grid stays as it is."""
+    grown = []
+    for step, own in zip(steps, scales, strict=True):
+        grid = tiles_to_grid(step.float(), side)[:, 4:]
+        if own != scale:
+            grid = resize(grid, own)
+            grid = resize(grid, 1 / scale) if scale > 1 else grid
+        grown.append(grid)
+    masks = [grid[:, :1] for grid in grown]
+    return torch.stack(masks).sum(0) if sum_masks else masks[-1], grown[-1][:, 1:]
 
 
 def _warp(picture: Tensor, flow: Tensor) -> Tensor:
@@ -77,25 +86,30 @@ def motion_input(
     """See :func:`vfi_cli.native.motion_ops.motion_input`."""
     batch, (height, width) = time.shape[0], side0.shape[2:]
     if steps:
-        flow, mask, extra = full_motion(steps, scales, side, sum_masks)
+        flow = full_flow(steps, scales, side)
+        mask, extra = told(steps, scales, side, sum_masks, scale)
     else:
-        flow, mask, extra = (side0.new_zeros(batch, n, height, width).float() for n in (4, 1, 8))
+        flow = side0.new_zeros(batch, 4, height, width).float()
+        mask, extra = (
+            side0.new_zeros(batch, n, height // scale, width // scale).float() for n in (1, 8)
+        )
+
+    def reduced(x: Tensor) -> Tensor:
+        return resize(x, 1 / scale) if scale > 1 else x
+
     parts = [
-        _warp(side0, flow[:, :2]),
-        _warp(side1, flow[:, 2:]),
-        flow / scale,
+        reduced(_warp(side0, flow[:, :2])),
+        reduced(_warp(side1, flow[:, 2:])),
+        reduced(flow) / scale,
         mask,
-        torch.zeros_like(mask),  # the time's place
-        torch.zeros_like(flow[:, :2]),
+        time.expand_as(mask),
+        torch.zeros_like(mask).expand(-1, 2, -1, -1),
     ]
     if carried:
         parts.append(F.pad(extra[:, :carried], (0, 0, 0, 0, 0, -carried % 8)))
     if unwarped:
-        parts += [x.float().expand(batch, -1, -1, -1) for x in (side0, side1)]
+        parts += [reduced(x.float()).expand(batch, -1, -1, -1) for x in (side0, side1)]
     seen = torch.cat(parts, 1)
-    if scale > 1:
-        seen = resize(seen, 1 / scale)
-    seen[:, 2 * side0.shape[1] + 5] = time[:, 0]
     above, below = max(-first_row, 0), max(first_row + rows - seen.shape[2], 0)
     seen = F.pad(seen, (0, 0, above, below))[:, :, first_row + above :][:, :, :rows]
     return seen.to(side0.dtype).contiguous(memory_format=torch.channels_last)
@@ -112,7 +126,8 @@ def motion_blend(
     disagreement: bool,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`vfi_cli.native.motion_ops.motion_blend`."""
-    flow, mask, _ = full_motion(steps, scales, side, sum_masks)
+    flow = full_flow(steps, scales, side)
+    mask, _ = told(steps, scales, side, sum_masks, 1)
     warped0, warped1 = _warp(frame0[:, :3], flow[:, :2]), _warp(frame1[:, :3], flow[:, 2:])
     made = torch.lerp(warped1, warped0, torch.sigmoid(mask))
     if residual is not None:
@@ -129,7 +144,7 @@ def motion_blend(
 
 def motion_flow(steps: Sequence[Tensor], scales: Sequence[int], side: int, scale: int) -> Tensor:
     """See :func:`vfi_cli.native.motion_ops.motion_flow`."""
-    flow = full_motion(steps, scales, side, False)[0]
+    flow = full_flow(steps, scales, side)
     return resize(flow, 1 / scale) / scale if scale > 1 else flow
 
 

@@ -121,14 +121,15 @@ Motion make_motion(const Tensor& like, const Tensors& steps, const Sizes& scales
   return motion;
 }
 
-// The scales of the steps must be multiples of ``part`` times ``scale``.
+// The scales of the steps must be multiples of ``part`` times ``scale``, or equal to it.
 void check_reduction(const Motion& motion, int64_t scale, int64_t part) {
   STD_TORCH_CHECK(scale == 1 || (scale >= 2 && scale % 2 == 0), "scale must be 1 or even");
   STD_TORCH_CHECK(motion.height % scale == 0 && motion.width % scale == 0,
                   "scale must divide the frames' size");
   for (int64_t i = 0; i < motion.count; ++i) {
-    STD_TORCH_CHECK(motion.steps[i].scale % (scale == 1 ? 1 : part * scale) == 0,
-                    "scale must divide those of the steps",
+    const int64_t own = motion.steps[i].scale;
+    STD_TORCH_CHECK(own == scale || own % (scale == 1 ? 1 : part * scale) == 0,
+                    "scale must equal or divide those of the steps",
                     part == 2 ? " an even number of times" : "");
   }
 }
