@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vfi_cli.models import load_model
-from vfi_cli.models.lite import LiteNet
+from vfi_cli.models.lite import FINE, LiteNet, grown
 from vfi_cli.models.rife4 import IFNet, Spec
 
 SMALL = replace(Spec(), widths=(16, 16, 8, 8, 8))
@@ -61,6 +61,22 @@ def test_the_key_in_the_file_tells_it_from_rife(tmp_path: Path) -> None:
     rife = load_model(plain, device="cpu", dtype="float32")
     assert (ours.architecture, type(ours.network)) == ("vfi-lite", LiteNet)
     assert (rife.architecture, type(rife.network)) == ("rife-v4.25", IFNet)
+
+
+def test_a_fine_one_is_told_by_its_blocks_and_begins_as_a_lite_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = LiteNet(SMALL).state_dict()
+    path = tmp_path / "fine.safetensors"
+    save_file(grown(state), path)
+    fine = load_model(path, device="cpu", dtype="float32")
+    assert fine.architecture == "vfi-fine"
+    network = fine.network
+    assert isinstance(network, LiteNet)
+    assert network.spec == replace(FINE, widths=(16, 16, 8, 8, 8, 8, 8))
+    for number, source in enumerate((0, 1, 2, 2, 3, 3, 4)):
+        for key, value in network.get_submodule(f"block{number}").state_dict().items():
+            assert torch.equal(value, state[f"block{source}.{key}"])
+    assert torch.equal(network.encode.cnn0.weight, state["encode.cnn0.weight"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -176,9 +176,17 @@ def test_shipped_configurations_train(name: str, tmp_path: Path, stills: Path) -
 
 def test_shipped_configurations_say_what_they_are() -> None:
     names = dict(shipped())
-    assert {"vfi-lite", "rife", "rifem", "rife46", "ifrnet", "rrin", "scopeflow", "eqvi"} <= set(
-        names
-    )
+    assert {
+        "vfi-lite",
+        "vfi-fine",
+        "rife",
+        "rifem",
+        "rife46",
+        "ifrnet",
+        "rrin",
+        "scopeflow",
+        "eqvi",
+    } <= set(names)
     assert all(len(text) > 20 for text in names.values())
 
 
@@ -399,6 +407,21 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[str, 
         (tmp_path / name).write_bytes(b"junk")
         with pytest.raises(ModelError, match=rf"model\.init_from: .*{name}"):
             begin(name)
+
+
+def test_a_vfi_fine_begins_as_a_vfi_lite(tmp_path: Path, pools: dict[str, Pool]) -> None:
+    lite = trainer_of("vfi-lite", tmp_path, pools)
+    fine = small("vfi-lite", tmp_path / "fine")
+    widths = (16,) * 7
+    changed = dataclasses.replace(fine.model, architecture="vfi-fine", widths=widths)
+    family = build(dataclasses.replace(fine, model=changed))
+    state = lite.network.state_dict()
+    family.accept(state)
+    block = family.network.get_submodule("block3").state_dict()
+    assert all(torch.equal(value, state[f"block2.{key}"]) for key, value in block.items())
+    family.accept(family.network.state_dict())  # and as one of its own
+    with pytest.raises(ModelError, match="these weights also hold block5"):
+        lite.family.accept(family.network.state_dict())
 
 
 def test_published_files_of_rife_bring_their_teacher(tmp_path: Path) -> None:

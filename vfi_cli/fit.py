@@ -25,6 +25,7 @@ BYTES_PER_PIXEL: dict[str, int] = {
     "rifem": 600,
     "rife-2r": 1600,
     "vfi-lite": 700,
+    "vfi-fine": 800,
     "rife-v4.0": 350,
     "rife-v4.2": 400,
     "rife-v4.5": 350,
@@ -53,6 +54,7 @@ BYTES_PER_PIXEL: dict[str, int] = {
 #: The same where the fused kernels for the CPU are there: what was measured, and a quarter more.
 FUSED_BYTES_PER_PIXEL: dict[str, int] = {
     "vfi-lite": 225,
+    "vfi-fine": 275,
     "rife": 450,
     "rifem": 530,
     "rife-v4.0": 205,

@@ -80,6 +80,7 @@ def convert(
     fps: Fps = None,
     factor: Factor = None,
     model: opt.Model = "default",
+    quality: opt.Quality = False,
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",

@@ -106,6 +106,7 @@ def frames(
     follow: Follow = None,
     follow_output: FollowOutput = None,
     model: opt.Model = "default",
+    quality: opt.Quality = False,
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
@@ -144,7 +145,7 @@ def _run(params: Mapping[str, Any], *, several: bool) -> None:
 
     options = FolderOptions(
         model=ModelOptions(
-            name=params["model"],
+            name=opt.model_name(params["model"], quality=params["quality"]),
             scale=opt.scale_value(params["scale"]),
             **{k: params[k] for k in ("architecture", "device", "dtype")},
             **{k: params[k] for k in ("tta", "ensemble", "tile")},

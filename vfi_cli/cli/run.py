@@ -14,7 +14,7 @@ from rich.console import Console
 from vfi_cli import interrupts
 from vfi_cli.api import ConvertOptions, ConvertResult, ModelOptions, convert_file, open_model
 from vfi_cli.cli import messages, records
-from vfi_cli.cli.options import scale_value
+from vfi_cli.cli.options import model_name, scale_value
 from vfi_cli.cli.progress import Progress
 from vfi_cli.dry_run import DryRun, DryRunListener, dry_run
 from vfi_cli.errors import (
@@ -53,7 +53,7 @@ def conversion(params: Mapping[str, Any], timing: Timing, audio: str = "copy") -
     return ConvertOptions(
         timing=timing,
         model=ModelOptions(
-            name=params["model"],
+            name=model_name(params["model"], quality=params["quality"]),
             scale=scale_value(params["scale"]),
             **{
                 name: params[name]

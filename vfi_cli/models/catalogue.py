@@ -37,6 +37,7 @@ class Facts(NamedTuple):
 #: The tests hold these against the networks themselves.
 FACTS: dict[str, Facts] = {
     "vfi-lite": Facts(2, "any", None),
+    "vfi-fine": Facts(2, "any", None),
     "rife": Facts(2, "1/2", 10_071_550),
     "rifem": Facts(2, "any", 10_073_710),
     "rife-2r": Facts(2, "1/2", 10_071_550),
@@ -125,8 +126,7 @@ def address_of(entry: ManifestEntry) -> str | None:
 def find(name: str) -> ManifestEntry:
     """The entry of a model's name or alias. Raises ModelError that names what is close."""
     manifest = weights.read_manifest()
-    if name == "default" and manifest.default is not None:
-        name = manifest.default
+    name = manifest.meant(name)
     entry = manifest.find(name)
     if entry is not None:
         return entry
@@ -140,10 +140,10 @@ def find(name: str) -> ManifestEntry:
 
 def row_of(name: str) -> Listed | None:
     """The row of a name or alias in :func:`listing`, or None."""
-    wanted = plain_name(name)
+    wanted = plain_name(weights.read_manifest().meant(name))
     for row in listing():
         known = {plain_name(one) for one in (row.name, *row.aliases)}
-        if wanted in known or (name == "default" and row.default):
+        if wanted in known:
             return row
     return None
 

@@ -1,4 +1,4 @@
-"""The network that vfi trains itself: RIFE 4.25's motion, trusted where it explains the frames.
+"""The networks that vfi trains itself: RIFE 4.25's motion, trusted where it explains the frames.
 
 A light network moves what stands still and invents motion where there is no texture; plain
 blending is better there. So the frame is blended, locally, in the measure in which motion fails
@@ -9,11 +9,15 @@ s of the frames and f of the warped frames around a pixel, the share of the blen
 
 and 1 where the frames differ by no more than noise. The checkpoint holds the four numbers under
 the key ``trust``; without it the file is a RIFE 4.25.
+
+vfi-fine is the same with seven blocks: it looks twice at a quarter of the resolution and twice at
+all of it. Each of its blocks can begin as one of vfi-lite's (:func:`grown`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +26,7 @@ from torch import Tensor
 from vfi_cli.models.blocks import warp
 from vfi_cli.models.registry import Architecture, StateDict
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
-from vfi_cli.models.rife4 import IFNet, MotionEstimate, Spec, read_spec
+from vfi_cli.models.rife4 import SCALES, IFNet, MotionEstimate, Spec, read_spec
 
 KEY = "trust"
 
@@ -34,9 +38,14 @@ TRUST = (3.0, 1.0, 4.0, 12.0)
 _CELL = 8
 _CELLS = 3
 
+FINE = Spec(widths=(192, 128, 96, 96, 48, 48, 24), scales=SCALES[7])
+#: For each block of vfi-fine the one of vfi-lite that it begins as.
+_GROWN_FROM = (0, 1, 2, 2, 3, 3, 4)
+
 
 class LiteNet(IFNet):
-    """RIFE 4.25 of any widths, with blending where its motion explains nothing."""
+    """RIFE 4.25 of any widths and five or seven blocks, with blending where its motion explains
+    nothing."""
 
     trust: Tensor
 
@@ -79,20 +88,51 @@ def _around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, _CELLS, 1, _CELLS // 2, count_include_pad=False)
 
 
+def grown(state: StateDict) -> dict[str, Tensor]:
+    """A vfi-lite's weights as those of a vfi-fine that takes some of its steps twice."""
+    named = {key: value for key, value in state.items() if not key.startswith("block")}
+    for number, source in enumerate(_GROWN_FROM):
+        for key, value in state.items():
+            if key.startswith(f"block{source}."):
+                named[f"block{number}.{key.partition('.')[2]}"] = value.clone()
+    return named
+
+
 def _without_trust(state: StateDict) -> StateDict:
     return {key: value for key, value in state.items() if key != KEY}
 
 
 _plain = next(known for known in RIFE4 if known.name == "rife-v4.25")
 
-ARCHITECTURES = (
-    Architecture(
-        name="vfi-lite",
-        matches=lambda state: KEY in state and _plain.matches(_without_trust(state)),
+
+def _is_fine(state: StateDict) -> bool:
+    try:
+        found = read_spec(_without_trust(state))
+    except (KeyError, IndexError, ZeroDivisionError):
+        return False
+    return replace(found, widths=FINE.widths) == FINE
+
+
+def _architecture(
+    name: str, matches: Callable[[StateDict], bool], spec: Spec | None, description: str
+) -> Architecture:
+    return Architecture(
+        name=name,
+        matches=lambda state: KEY in state and matches(state),
         build=lambda state: LiteNet(read_spec(_without_trust(state))),
-        prototype=LiteNet,
-        description="vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
+        prototype=lambda: LiteNet(spec),
+        description=description,
         licence="MIT",
         training_only=_plain.training_only,
+    )
+
+
+ARCHITECTURES = (
+    _architecture(
+        "vfi-lite",
+        lambda state: _plain.matches(_without_trust(state)),
+        None,
+        "vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
     ),
+    _architecture("vfi-fine", _is_fine, FINE, "vfi's own: vfi-lite with seven blocks"),
 )

@@ -26,7 +26,7 @@ from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 
 #: The reductions of each block's input, coarse to fine, by the number of blocks.
-SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}
+SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1), 7: (16, 8, 4, 4, 2, 1, 1)}
 #: 4.25.lite alone has other reductions; nothing but its widths tells it from 4.25.
 LITE_WIDTHS = (192, 128, 96, 64, 24)
 LITE_SCALES = (32, 16, 8, 4, 1)

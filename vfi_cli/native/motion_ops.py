@@ -86,7 +86,8 @@ def motion_input(
         side0, side1: (B or 1, C, H, W) values, each frame and its features; C a multiple of 4.
         steps: the motion so far; without any it is zero.
         time: (B, 1, 1, 1) or (B, 1, H/scale, W/scale) float32.
-        scale: the reduction, bilinear: 1, or even. Each step's is the same, or a multiple of twice it.
+        scale: the reduction, bilinear: 1, or even. Each step's is the same, or a multiple of
+            twice it.
         carried: how many channels behind the mask of the last step go along.
         unwarped: whether both sides also go along as they are.
         rows: those of the result that are wanted, all by default. Rows outside of it are 0, as a

@@ -184,7 +184,7 @@ def everywhere(flow: Tensor) -> Stage:
 
 
 class RIFE4(Family):
-    """RIFE 4.x and vfi-lite: blocks that can begin silent, and join phase by phase."""
+    """RIFE 4.x, vfi-lite and vfi-fine: blocks that can begin silent, and join phase by phase."""
 
     network: IFNet
 
@@ -202,6 +202,15 @@ class RIFE4(Family):
         initialise(network)
         if isinstance(network, LiteNet):
             self.losses = self.losses | {"unblended"}
+
+    def accept(self, state: dict[str, Tensor]) -> None:
+        """Starts from weights of the same architecture; a vfi-fine from a vfi-lite's too."""
+        lite_alone = lite.KEY in state and f"block{self.blocks - 1}.conv0.0.0.bias" not in state
+        super().accept(lite.grown(state) if lite_alone and self._is_fine else state)
+
+    @property
+    def _is_fine(self) -> bool:
+        return self.network.spec.scales == lite.FINE.scales
 
     @property
     def blocks(self) -> int:
@@ -381,7 +390,7 @@ def _family(name: str) -> Callable[[ModelConfig], Family] | None:
     from vfi_cli.training.teacher import RIFEFamily
 
     # 4.0 begins again at another scale where motion is large: nothing to learn from in a crop.
-    if name == "vfi-lite" or (name.startswith("rife-v4") and name != "rife-v4.0"):
+    if name in ("vfi-lite", "vfi-fine") or (name.startswith("rife-v4") and name != "rife-v4.0"):
         return RIFE4
     if name in ("rife", "rifem"):
         return RIFEFamily
