@@ -99,12 +99,18 @@ def test_an_architecture_of_the_manifest_is_used(home: Path) -> None:
         ("absent/file.pth", "absent/file.pth: there is no such file"),
         ("absent.safetensors", "there is no such file"),
         (".", "is a folder"),
+        ("", "the name of the model is empty"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(home: Path, name: str, expected: str) -> None:
     with pytest.raises(ModelError, match=expected) as error:
         load_model(name, device="cpu")
     assert "\n" not in str(error.value)
+
+
+def test_a_model_without_weights_has_no_architecture() -> None:
+    with pytest.raises(ModelError, match="blend needs no weights"):
+        load_model("blend", architecture="rife", device="cpu")
 
 
 def test_an_unknown_architecture_is_answered_with_the_known_ones(home: Path) -> None:

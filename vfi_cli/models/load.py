@@ -31,6 +31,8 @@ def load_model(
     """
     name = os.fspath(name_or_file)
     if name in BASELINES:
+        if architecture is not None:
+            raise ModelError(f"{name} needs no weights, so it has no architecture to name")
         if dtype not in ("auto", "float32"):
             dtype = "float32"  # there is nothing to make faster
         return Interpolator(BASELINES[name](), name=name, device=device, dtype=dtype)

@@ -199,6 +199,8 @@ def locate(name_or_file: str) -> Located:
     of the cache folder by their name without suffix, and paths. Raises ModelError that lists what
     there is.
     """
+    if not name_or_file:
+        raise ModelError("the name of the model is empty; vfi models list shows all")
     manifest = read_manifest()
     name = manifest.meant(name_or_file)
     if name in ("default", "quality"):
