@@ -131,7 +131,6 @@ def test_a_batch_goes_on_after_a_failure(tmp_path: Path, vfi: Vfi) -> None:
         (["in.mkv", "--fps", "60", "-o", "no/out.mkv"], 5, ["no", "does not exist"]),
         (["in.mkv", "--fps", "60", "-o", "out.jpeg"], 2, ["jpeg"]),
         (["in.mkv", "--fps", "60", "--model", "nonsense"], 6, ["nonsense"]),
-        (["in.mkv", "--fps", "60", "--model", "blend", "--quality"], 2, ["--quality", "blend"]),
         (["in.mkv", "--fps", "60", "--model", "junk.pkl"], 6, ["junk.pkl"]),
         (["in.mkv", "--fps", "60", "--model", "hostile.pkl"], 6, ["hostile.pkl"]),
         (["in.mkv", "--fps", "60", "--model", "blend", "--device", "cuda:99"], 7, ["--device"]),

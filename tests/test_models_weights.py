@@ -55,16 +55,6 @@ def test_the_default_is_the_manifests(home: Path) -> None:
     assert load_model("LITE", device="cpu").name == "small"
 
 
-def test_the_manifest_says_what_quality_means(home: Path) -> None:
-    with pytest.raises(ModelError, match="no quality model is installed"):
-        load_model("quality", device="cpu")
-    manifest = home / "shipped" / "manifest.toml"
-    manifest.write_text(f'quality = "small"\n{manifest.read_text()}', encoding="utf-8")
-    weights._parse_manifest.cache_clear()
-    assert load_model("quality", device="cpu").name == "small"
-    assert weights.read_manifest().find("quality") == weights.read_manifest().entries["small"]
-
-
 def test_a_file_that_differs_from_the_manifest_is_refused_before_it_is_read(home: Path) -> None:
     path = home / "shipped" / "small.pkl"
     path.write_bytes(path.read_bytes() + b"x")
@@ -122,8 +112,7 @@ def test_an_unknown_architecture_is_answered_with_the_known_ones(home: Path) -> 
     ("text", "expected"),
     [
         ("default = 3 = 4", "cannot be read"),
-        ('default = "gone"', "default model 'gone' is not in it"),
-        ('quality = "gone"', "quality model 'gone' is not in it"),
+        ('default = "gone"', "'gone' is not in it"),
         ("[models.a]\nlicence = 'x'", "names no file"),
         ("[models.a]\nfile = '../x.pkl'", "without folders"),
         ("[models.a]\nfile = 'x.pkl'\nsha265 = 'x'", "sha265 is unknown"),

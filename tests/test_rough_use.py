@@ -59,7 +59,10 @@ def test_a_folder_is_not_fed_its_own_outputs(
     assert main(["convert", str(tmp_path / "a.mkv"), *FAST]) == 0
     assert (tmp_path / "a.50fps.mkv").exists()
     main(["convert", str(tmp_path), *FAST, "--overwrite", "--json"])
-    records = json.loads(capsys.readouterr().out)["items"]
+    said = capsys.readouterr()
+    assert "1 video left alone" in said.err
+    assert "(a.50fps.mkv)" in said.err
+    records = json.loads(said.out)["items"]
     assert [Path(record["input"]).name for record in records] == [
         "a.mkv",
         "b.mkv",

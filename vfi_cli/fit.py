@@ -25,7 +25,6 @@ BYTES_PER_PIXEL: dict[str, int] = {
     "rifem": 600,
     "rife-2r": 1600,
     "vfi-lite": 700,
-    "vfi-fine": 800,
     "rife-v4.0": 350,
     "rife-v4.2": 400,
     "rife-v4.5": 350,
@@ -54,7 +53,7 @@ BYTES_PER_PIXEL: dict[str, int] = {
 #: The same where the fused kernels for the CPU are there: what was measured, and a quarter more.
 FUSED_BYTES_PER_PIXEL: dict[str, int] = {
     "vfi-lite": 225,
-    "vfi-fine": 275,
+    "vfi-fine": 290,
     "rife": 450,
     "rifem": 530,
     "rife-v4.0": 205,

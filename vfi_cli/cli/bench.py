@@ -60,7 +60,6 @@ def bench(
     ctx: typer.Context,
     *,
     model: opt.Model = "default",
-    quality: opt.Quality = False,
     size: Size = "1280x720",
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
@@ -79,8 +78,7 @@ def bench(
         return 0
     from vfi_cli.bench import measure_run
 
-    name = opt.model_name(model, quality=quality)
-    report = measure_run(name, size=size, device=device, dtype=dtype, frames=frames)
+    report = measure_run(model, size=size, device=device, dtype=dtype, frames=frames)
     console = messages.console(stderr=json, quiet=quiet)
     for line in stage_lines(report):
         console.print(line)

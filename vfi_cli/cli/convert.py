@@ -80,7 +80,6 @@ def convert(
     fps: Fps = None,
     factor: Factor = None,
     model: opt.Model = "default",
-    quality: opt.Quality = False,
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",

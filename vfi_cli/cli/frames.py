@@ -106,7 +106,6 @@ def frames(
     follow: Follow = None,
     follow_output: FollowOutput = None,
     model: opt.Model = "default",
-    quality: opt.Quality = False,
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",
@@ -145,7 +144,7 @@ def _run(params: Mapping[str, Any], *, several: bool) -> None:
 
     options = FolderOptions(
         model=ModelOptions(
-            name=opt.model_name(params["model"], quality=params["quality"]),
+            name=params["model"],
             scale=opt.scale_value(params["scale"]),
             **{k: params[k] for k in ("architecture", "device", "dtype")},
             **{k: params[k] for k in ("tta", "ensemble", "tile")},

@@ -140,13 +140,6 @@ def with_tta_value(args: list[str]) -> list[str]:
     return spelt
 
 
-def model_name(model: str, *, quality: bool) -> str:
-    """The model that ``--model`` and ``--quality`` ask for together."""
-    if quality and model not in ("default", "quality"):
-        raise UsageError(f"--quality chooses a model itself: leave it or --model {model} out")
-    return "quality" if quality else model
-
-
 def scale_value(scale: Scale) -> float | None:
     """The number behind ``--scale``; None for auto."""
     return None if scale == "auto" else float(scale)
@@ -161,7 +154,7 @@ def _models(incomplete: str) -> list[str]:
     from vfi_cli.models import weights
 
     try:
-        names = ["default", "quality", *weights.available(), *weights.read_manifest().entries]
+        names = ["default", *weights.available(), *weights.read_manifest().entries]
     except ModelError:
         names = ["default", *weights.WITHOUT_WEIGHTS]  # a shell is no place to be told
     return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
@@ -181,15 +174,6 @@ Model = Annotated[
         metavar="NAME|FILE",
         help="A model's name, or a file with published weights.",
         autocompletion=_models,
-        rich_help_panel=_INTERPOLATION,
-    ),
-]
-Quality = Annotated[
-    bool,
-    typer.Option(
-        "--quality",
-        metavar="",
-        help="Take the larger of the models that ship: better, and slower.",
         rich_help_panel=_INTERPOLATION,
     ),
 ]

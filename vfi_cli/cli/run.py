@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.console import Console
 from vfi_cli import interrupts
 from vfi_cli.api import ConvertOptions, ConvertResult, ModelOptions, convert_file, open_model
 from vfi_cli.cli import messages, records
-from vfi_cli.cli.options import model_name, scale_value
+from vfi_cli.cli.options import scale_value
 from vfi_cli.cli.progress import Progress
 from vfi_cli.dry_run import DryRun, DryRunListener, dry_run
 from vfi_cli.errors import (
@@ -53,7 +53,7 @@ def conversion(params: Mapping[str, Any], timing: Timing, audio: str = "copy") -
     return ConvertOptions(
         timing=timing,
         model=ModelOptions(
-            name=model_name(params["model"], quality=params["quality"]),
+            name=params["model"],
             scale=scale_value(params["scale"]),
             **{
                 name: params[name]
@@ -79,13 +79,11 @@ def run_all(
 ) -> int:
     """Convert every input, or say what would be done; returns the exit code."""
     quiet: bool = params["quiet"]
-    if params.get("pipe_format", "auto") not in ("auto", "nut", "y4m"):
-        raise UsageError("--pipe-format is auto, nut or y4m")
     if PIPE in inputs or (output is not None and str(output) == PIPE):
         from vfi_cli.cli.pipe import run_pipe
 
         return run_pipe(inputs, output, options, params)
-    sources = expand(inputs)
+    sources = expand(inputs, lambda text: messages.warn(text, quiet=quiet))
     several = len(inputs) > 1 or Path(inputs[0]).is_dir()
     dry = params["dry_run"] or params["quick"]
     if several and output is not None:
@@ -109,11 +107,11 @@ def run_all(
     return batch.close()
 
 
-def expand(inputs: Sequence[str]) -> list[Path]:
+def expand(inputs: Sequence[str], warn: Callable[[str], None]) -> list[Path]:
     """Files as given, and for a folder the videos in it, in natural order.
 
-    Of a folder's videos, those that bear the name of another one's conversion are left alone: an
-    interrupted run, started again, finds them beside their sources.
+    Of a folder's videos, those that bear the name of another one's conversion are left alone, and
+    ``warn`` is told: an interrupted run, started again, finds them beside their sources.
     """
     sources: list[Path] = []
     for text in inputs:
@@ -127,7 +125,14 @@ def expand(inputs: Sequence[str]) -> list[Path]:
             if not videos:
                 raise InputError(f"there is no video in the folder {path}")
             stems = {video.stem for video in videos}
-            sources += [video for video in videos if _made_of(video.stem) not in stems]
+            made = [video for video in videos if _made_of(video.stem) in stems]
+            sources += [video for video in videos if video not in made]
+            if made:
+                names = f"{made[0].name}{', …' if len(made) > 1 else ''}"
+                warn(
+                    f"{path}: {counted(len(made), 'video')} left alone, by the name a conversion "
+                    f"of another one there ({names}); name a file itself to convert it"
+                )
         else:
             sources.append(path)
     return sources

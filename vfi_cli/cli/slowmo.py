@@ -43,7 +43,6 @@ def slowmo(
     fps: Fps = None,
     audio: Audio = "drop",
     model: opt.Model = "default",
-    quality: opt.Quality = False,
     architecture: opt.Architecture = None,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "auto",

@@ -37,7 +37,7 @@ class Facts(NamedTuple):
 #: The tests hold these against the networks themselves.
 FACTS: dict[str, Facts] = {
     "vfi-lite": Facts(2, "any", None),
-    "vfi-fine": Facts(2, "any", None),
+    "vfi-fine": Facts(2, "any", 6_491_860),
     "rife": Facts(2, "1/2", 10_071_550),
     "rifem": Facts(2, "any", 10_073_710),
     "rife-2r": Facts(2, "1/2", 10_071_550),
@@ -126,7 +126,8 @@ def address_of(entry: ManifestEntry) -> str | None:
 def find(name: str) -> ManifestEntry:
     """The entry of a model's name or alias. Raises ModelError that names what is close."""
     manifest = weights.read_manifest()
-    name = manifest.meant(name)
+    if name == "default" and manifest.default is not None:
+        name = manifest.default
     entry = manifest.find(name)
     if entry is not None:
         return entry
@@ -140,10 +141,10 @@ def find(name: str) -> ManifestEntry:
 
 def row_of(name: str) -> Listed | None:
     """The row of a name or alias in :func:`listing`, or None."""
-    wanted = plain_name(weights.read_manifest().meant(name))
+    wanted = plain_name(name)
     for row in listing():
         known = {plain_name(one) for one in (row.name, *row.aliases)}
-        if wanted in known:
+        if wanted in known or (name == "default" and row.default):
             return row
     return None
 

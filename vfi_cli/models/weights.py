@@ -2,8 +2,7 @@
 
 The manifest (``manifest.toml`` in the folder of the weights that ship) reads::
 
-    default = "vfi-lite"            # what --model default means
-    quality = "vfi-fine"            # what --quality means: larger and better
+    default = "vfi-lite"
 
     [models.vfi-lite]
     file = "vfi-lite.safetensors"   # ships beside the manifest, or lies in the cache folder
@@ -85,16 +84,11 @@ class Manifest:
     """The models that are known by name, in order."""
 
     default: str | None = None
-    quality: str | None = None
     entries: Mapping[str, ManifestEntry] = field(default_factory=dict)
-
-    def meant(self, name: str) -> str:
-        """What ``default`` and ``quality`` stand for; other names as they are."""
-        return {"default": self.default, "quality": self.quality}.get(name) or name
 
     def find(self, name: str) -> ManifestEntry | None:
         """The entry with this name or alias, however it is spelled (rife4.6, RIFE-v4.6)."""
-        wanted = plain_name(self.meant(name))
+        wanted = plain_name(name)
         for entry in self.entries.values():
             if wanted in {plain_name(known) for known in (entry.name, *entry.aliases)}:
                 return entry
@@ -150,7 +144,7 @@ def read_manifest(folder: Path | None = None) -> Manifest:
     for name, entry in published.entries.items():
         if any(ships.find(known) is not None for known in (name, *entry.aliases)):
             raise ModelError(f"{folder / 'published.toml'}: models.{name} is in manifest.toml too")
-    return Manifest(ships.default, ships.quality, {**ships.entries, **published.entries})
+    return Manifest(ships.default, {**ships.entries, **published.entries})
 
 
 @cache
@@ -165,11 +159,10 @@ def _parse_manifest(path: Path) -> Manifest:
     if not isinstance(models, dict):
         raise ModelError(f"{path}: 'models' is not a table")
     entries = {name: _entry(path, name, given) for name, given in models.items()}
-    chosen = {role: table.get(role) for role in ("default", "quality")}
-    for role, name in chosen.items():
-        if name is not None and name not in entries and name not in WITHOUT_WEIGHTS:
-            raise ModelError(f"{path}: the {role} model {name!r} is not in it")
-    return Manifest(**chosen, entries=entries)
+    default = table.get("default")
+    if default is not None and default not in entries and default not in WITHOUT_WEIGHTS:
+        raise ModelError(f"{path}: the default model {default!r} is not in it")
+    return Manifest(default=default, entries=entries)
 
 
 def _entry(path: Path, name: str, given: Any) -> ManifestEntry:
@@ -195,16 +188,17 @@ def available() -> list[str]:
 def locate(name_or_file: str) -> Located:
     """The file that a name or a path means.
 
-    ``default`` and ``quality`` are what the manifest says; then come the manifest's names, files
-    of the cache folder by their name without suffix, and paths. Raises ModelError that lists what
-    there is.
+    ``default`` is the manifest's default; then come the manifest's names, files of the cache
+    folder by their name without suffix, and paths. Raises ModelError that lists what there is.
     """
     if not name_or_file:
         raise ModelError("the name of the model is empty; vfi models list shows all")
     manifest = read_manifest()
-    name = manifest.meant(name_or_file)
-    if name in ("default", "quality"):
-        raise ModelError(f"no {name} model is installed; name one with --model")
+    name = name_or_file
+    if name == "default":
+        if manifest.default is None:
+            raise ModelError("no default model is installed; name one with --model")
+        name = manifest.default
     entry = manifest.find(name)
     if entry is not None:
         path = find_file(entry.file)
