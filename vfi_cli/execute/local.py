@@ -54,6 +54,8 @@ def render_missing(
                 renderer = renderer or _Renderer(plan, work, interpolator(), on_warning)
                 result, ending = renderer.render(segment, count_one)
                 last.take(segment.number, result, ending)
+                if renderer.shares_processor:
+                    last.finish()
             results.append(result)
             if result.broken is not None:
                 break
@@ -65,7 +67,8 @@ _UnderWay = tuple[int, SegmentResult, Ending]
 
 
 class _LastSegment:
-    """The segment rendered last, while its encoder ends and the next one's frames are made."""
+    """The segment rendered last, while its encoder ends and perhaps the next one's frames are
+    made."""
 
     def __init__(self, work: WorkFolder) -> None:
         self._work = work
@@ -122,6 +125,9 @@ class _Renderer:
         self._synthesizer = synthesizer_for(plan.settings, interpolator)
         self._synthesizer.on_refit = self._refitted
         self._synthesizer.on_warning = on_warning
+        #: Whether the model works where the encoder does: ending a segment beside the next one
+        #: then gains nothing, and takes the memory of two encoders.
+        self.shares_processor = interpolator.device.type == "cpu"
         self._made_before = 0
         keep_fit(self._synthesizer, work, plan.info.width, plan.info.height)
 

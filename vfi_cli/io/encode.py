@@ -216,6 +216,7 @@ class VideoWriter:
             self.abort()
             raise
         self._closed = True
+        self._stream = None  # an encoder keeps dozens of frames as long as it is there
         if self._path is not None:
             self._guard(self._file.close)
 
