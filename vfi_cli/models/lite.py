@@ -17,7 +17,6 @@ all of it. Each of its blocks can begin as one of vfi-lite's (:func:`grown`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +25,7 @@ from torch import Tensor
 from vfi_cli.models.blocks import warp
 from vfi_cli.models.registry import Architecture, StateDict
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
-from vfi_cli.models.rife4 import SCALES, IFNet, MotionEstimate, Spec, read_spec
+from vfi_cli.models.rife4 import SCALES, IFNet, MotionEstimate, Spec, fits, read_spec
 
 KEY = "trust"
 
@@ -105,20 +104,10 @@ def _without_trust(state: StateDict) -> StateDict:
 _plain = next(known for known in RIFE4 if known.name == "rife-v4.25")
 
 
-def _is_fine(state: StateDict) -> bool:
-    try:
-        found = read_spec(_without_trust(state))
-    except (KeyError, IndexError, ZeroDivisionError):
-        return False
-    return replace(found, widths=FINE.widths) == FINE
-
-
-def _architecture(
-    name: str, matches: Callable[[StateDict], bool], spec: Spec | None, description: str
-) -> Architecture:
+def _architecture(name: str, description: str, spec: Spec) -> Architecture:
     return Architecture(
         name=name,
-        matches=lambda state: KEY in state and matches(state),
+        matches=lambda state: KEY in state and fits(_without_trust(state), spec, any_width=True),
         build=lambda state: LiteNet(read_spec(_without_trust(state))),
         prototype=lambda: LiteNet(spec),
         description=description,
@@ -130,9 +119,8 @@ def _architecture(
 ARCHITECTURES = (
     _architecture(
         "vfi-lite",
-        lambda state: _plain.matches(_without_trust(state)),
-        None,
         "vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
+        Spec(),
     ),
-    _architecture("vfi-fine", _is_fine, FINE, "vfi's own: vfi-lite with seven blocks"),
+    _architecture("vfi-fine", "vfi's own: vfi-lite with seven blocks", FINE),
 )

@@ -492,7 +492,8 @@ def read_spec(state: StateDict) -> Spec:
     )
 
 
-def _matches(state: StateDict, expected: Spec, any_width: bool) -> bool:
+def fits(state: StateDict, expected: Spec, any_width: bool) -> bool:
+    """Whether these are the weights of such a member, of any widths or of the expected ones."""
     try:
         found = read_spec(state)
     except (KeyError, IndexError, ZeroDivisionError):
@@ -505,7 +506,7 @@ def _architecture(
 ) -> Architecture:
     return Architecture(
         name=name,
-        matches=lambda state: _matches(state, spec, any_width),
+        matches=lambda state: fits(state, spec, any_width),
         build=lambda state: IFNet(read_spec(state)),
         prototype=lambda: IFNet(spec),
         description=description,
