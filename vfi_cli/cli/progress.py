@@ -149,7 +149,7 @@ class Progress:
             parts.append(f"{100 * self._done // self._total:3d} %")
             parts.append(f"{grouped(self._done)}/{grouped(self._total)}")
         elif self._done or not self._label:
-            parts.append(f"{counted(self._done, self._unit)}")
+            parts.append(counted(self._done, self._unit))
         speed = self._average() if self._closed else self._speed.value()
         if speed is not None:
             unit = " fps" if self._unit == "frame" else f" {self._unit}s/s"

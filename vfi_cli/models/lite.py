@@ -24,8 +24,15 @@ from torch import Tensor
 
 from vfi_cli.models.blocks import warp
 from vfi_cli.models.registry import Architecture, StateDict
-from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
-from vfi_cli.models.rife4 import SCALES, IFNet, MotionEstimate, Spec, fits, read_spec
+from vfi_cli.models.rife4 import (
+    SCALES,
+    TRAINING_ONLY,
+    IFNet,
+    MotionEstimate,
+    Spec,
+    fits,
+    read_spec,
+)
 
 KEY = "trust"
 
@@ -101,9 +108,6 @@ def _without_trust(state: StateDict) -> StateDict:
     return {key: value for key, value in state.items() if key != KEY}
 
 
-_plain = next(known for known in RIFE4 if known.name == "rife-v4.25")
-
-
 def _architecture(name: str, description: str, spec: Spec) -> Architecture:
     return Architecture(
         name=name,
@@ -112,7 +116,7 @@ def _architecture(name: str, description: str, spec: Spec) -> Architecture:
         prototype=lambda: LiteNet(spec),
         description=description,
         licence="MIT",
-        training_only=_plain.training_only,
+        training_only=TRAINING_ONLY,
     )
 
 

@@ -30,6 +30,8 @@ SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1), 7: (16, 8, 4, 4, 2, 1, 1)}
 #: 4.25.lite alone has other reductions; nothing but its widths tells it from 4.25.
 LITE_WIDTHS = (192, 128, 96, 64, 24)
 LITE_SCALES = (32, 16, 8, 4, 1)
+#: Beginnings of keys that published files have beside the network's.
+TRAINING_ONLY = ("teacher.", "block_tea.", "caltime.")
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,8 @@ def _total(parts: list[Tensor]) -> Tensor:
 
 def _change(x: Tensor, own: float, s: float) -> Tensor:
     """From reduction ``own`` through the frames' size to reduction ``s``, as published. Where both
-    are even multiples the way through the full size and the direct one give the same."""
+    are even multiples the way through the full size and the direct one give the same. What is at
+    ``s`` already stays as it is; no published member has such."""
     if own == s:
         return x
     if _is_even(s) and _is_even(own / s):
@@ -511,7 +514,7 @@ def _architecture(
         prototype=lambda: IFNet(spec),
         description=description,
         licence="MIT",
-        training_only=("teacher.", "block_tea.", "caltime."),
+        training_only=TRAINING_ONLY,
     )
 
 

@@ -22,6 +22,10 @@ def resize(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
+def reduced(x: Tensor, scale: int) -> Tensor:
+    return resize(x, 1 / scale) if scale > 1 else x
+
+
 def tiles_to_grid(tiles: Tensor, side: int) -> Tensor:
     """(B, side² · n, h/side + 1, w/side + 1) to (B, n, h, w)."""
     batch, channels, rows, columns = tiles.shape
@@ -58,8 +62,7 @@ def told(
     for step, own in zip(steps, scales, strict=True):
         grid = tiles_to_grid(step.float(), side)[:, 4:]
         if own != scale:
-            grid = resize(grid, own)
-            grid = resize(grid, 1 / scale) if scale > 1 else grid
+            grid = reduced(resize(grid, own), scale)
         grown.append(grid)
     masks = [grid[:, :1] for grid in grown]
     return torch.stack(masks).sum(0) if sum_masks else masks[-1], grown[-1][:, 1:]
@@ -93,14 +96,10 @@ def motion_input(
         mask, extra = (
             side0.new_zeros(batch, n, height // scale, width // scale).float() for n in (1, 8)
         )
-
-    def reduced(x: Tensor) -> Tensor:
-        return resize(x, 1 / scale) if scale > 1 else x
-
     parts = [
-        reduced(_warp(side0, flow[:, :2])),
-        reduced(_warp(side1, flow[:, 2:])),
-        reduced(flow) / scale,
+        reduced(_warp(side0, flow[:, :2]), scale),
+        reduced(_warp(side1, flow[:, 2:]), scale),
+        reduced(flow, scale) / scale,
         mask,
         time.expand_as(mask),
         torch.zeros_like(mask).expand(-1, 2, -1, -1),
@@ -108,7 +107,7 @@ def motion_input(
     if carried:
         parts.append(F.pad(extra[:, :carried], (0, 0, 0, 0, 0, -carried % 8)))
     if unwarped:
-        parts += [reduced(x.float()).expand(batch, -1, -1, -1) for x in (side0, side1)]
+        parts += [reduced(x.float(), scale).expand(batch, -1, -1, -1) for x in (side0, side1)]
     seen = torch.cat(parts, 1)
     above, below = max(-first_row, 0), max(first_row + rows - seen.shape[2], 0)
     seen = F.pad(seen, (0, 0, above, below))[:, :, first_row + above :][:, :, :rows]
@@ -144,8 +143,7 @@ def motion_blend(
 
 def motion_flow(steps: Sequence[Tensor], scales: Sequence[int], side: int, scale: int) -> Tensor:
     """See :func:`vfi_cli.native.motion_ops.motion_flow`."""
-    flow = full_flow(steps, scales, side)
-    return resize(flow, 1 / scale) / scale if scale > 1 else flow
+    return reduced(full_flow(steps, scales, side), scale) / scale
 
 
 def fade_still_(made: Tensor, frame0: Tensor, frame1: Tensor, time: Tensor, share: Tensor) -> None:

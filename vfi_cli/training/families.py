@@ -205,12 +205,10 @@ class RIFE4(Family):
 
     def accept(self, state: dict[str, Tensor]) -> None:
         """Starts from weights of the same architecture; a vfi-fine from a vfi-lite's too."""
-        lite_alone = lite.KEY in state and f"block{self.blocks - 1}.conv0.0.0.bias" not in state
-        super().accept(lite.grown(state) if lite_alone and self._is_fine else state)
-
-    @property
-    def _is_fine(self) -> bool:
-        return self.network.spec.scales == lite.FINE.scales
+        if self.network.spec.scales == lite.FINE.scales and lite.KEY in state:
+            last = f"block{self.blocks - 1}.conv0.0.0.bias"
+            state = state if last in state else lite.grown(state)
+        super().accept(state)
 
     @property
     def blocks(self) -> int:
