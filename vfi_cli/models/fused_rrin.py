@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfi_cli.models.blocks import dtype_of, resize
-from vfi_cli.models.packed import packed_conv, prepared
+from vfi_cli.models.packed import ActivatedConv, Values, packed_conv, prepared
 
 if TYPE_CHECKING:
     from vfi_cli.models.rrin import UNet, _Pair, _Up
@@ -29,38 +29,40 @@ class FusedUNet:
 
     def __init__(self, network: UNet, slope: float) -> None:
         self.dtype = dtype_of(network)
-        self.downs = [_FusedPair(cast("_Pair", pair), slope) for pair in network.down_path]
-        self.middle = packed_conv(network.midconv, slope)
-        self.ups = [_FusedUp(cast("_Up", up), slope) for up in network.up_path]
+        int8 = network.int8
+
+        def conv(module: nn.Module, slope: float = 1.0, pictures: bool = False) -> ActivatedConv:
+            # Pictures and flow differ too much in size to be rounded alike.
+            plain = cast(nn.Conv2d, module)
+            return ActivatedConv(plain.weight, plain.bias, slope, int8=int8 and not pictures)
+
+        def pair(module: nn.Module, pictures: bool = False) -> tuple[ActivatedConv, ActivatedConv]:
+            block = cast("_Pair", module).block
+            return conv(block[0], slope, pictures), conv(block[2], slope)
+
+        self.downs = [pair(down, level == 0) for level, down in enumerate(network.down_path)]
+        self.middle = conv(network.midconv, slope)
+        ups = [cast("_Up", up) for up in network.up_path]
+        self.ups = [(conv(up.up[1]), *pair(up.conv_block)) for up in ups]
         self.last = packed_conv(network.last)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Values (B, C, H, W) to values, (B, n, H, W) float32."""
         x = x.to(self.dtype, memory_format=torch.channels_last)
-        bridges: list[Tensor] = []
-        for level, down in enumerate(self.downs):
-            x = down(F.avg_pool2d(x, 2) if level else x)
-            bridges.append(x)
-        x = self.middle(bridges.pop())
-        for up in self.ups:
-            x = up(x, bridges.pop())
-        return self.last(x).to(torch.float32, memory_format=torch.contiguous_format)
+        values = Values(x)
+        bridges: list[Values] = []
+        for level, (first, second) in enumerate(self.downs):
+            if level:
+                values = Values(F.avg_pool2d(values.x, 2), values.peak)
+            values = second(first(values))
+            bridges.append(values)
+        values = self.middle(bridges.pop())
+        for conv, first, second in self.ups:
+            grown = conv(Values(resize(values.x, 2), values.peak))
+            values = second(first(_beside(grown, bridges.pop())))
+        return self.last(values.x).to(torch.float32, memory_format=torch.contiguous_format)
 
 
-class _FusedPair:
-    def __init__(self, pair: _Pair, slope: float) -> None:
-        self.convs = [packed_conv(cast(nn.Conv2d, pair.block[i]), slope) for i in (0, 2)]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        for conv in self.convs:
-            x = conv(x)
-        return x
-
-
-class _FusedUp:
-    def __init__(self, up: _Up, slope: float) -> None:
-        self.conv = packed_conv(cast(nn.Conv2d, up.up[1]))
-        self.pair = _FusedPair(up.conv_block, slope)
-
-    def __call__(self, x: Tensor, bridge: Tensor) -> Tensor:
-        return self.pair(torch.cat((self.conv(resize(x, 2)), bridge), 1))
+def _beside(a: Values, b: Values) -> Values:
+    peak = None if a.peak is None or b.peak is None else torch.maximum(a.peak, b.peak)
+    return Values(torch.cat((a.x, b.x), 1), peak)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vfi_cli.models.base import Memo, Motion, Network
+from vfi_cli.models.base import WITH_INT8, Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize, resize_flow, warp
 from vfi_cli.models.fused_ifrnet import fused
 from vfi_cli.models.packed import fusible
@@ -113,6 +113,7 @@ class IFRNet(Network):
     size_multiple = 16
     timestep_map = True
     has_motion = True
+    safe_dtypes = WITH_INT8
 
     def __init__(self, widths: Widths | None = None) -> None:
         super().__init__()

@@ -54,6 +54,7 @@ class LiteNet(IFNet):
     nothing."""
 
     trust: Tensor
+    int8_measured = True
 
     def __init__(self, spec: Spec | None = None) -> None:
         super().__init__(spec)

@@ -25,7 +25,7 @@ def load_model(
     architecture: where it is None, what a file that ``vfi models convert`` wrote says of itself,
     else told from keys and shapes; needed for the published file of ``rife-2r`` alone.
     device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. dtype: ``auto``, ``float32``,
-    ``bfloat16`` or ``float16``, of weights and convolutions.
+    ``bfloat16``, ``float16`` or ``int8``, of weights and convolutions.
 
     Raises ModelError (unknown name, unusable file) or DeviceError.
     """

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.native import motion_ops
-from vfi_cli.native.motion_ops import pack_picture
+from vfi_cli.native import int8_ops, motion_ops
+from vfi_cli.native.motion_ops import activate_, pack_picture
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def fusible(module: nn.Module, frames: Tensor) -> bool:
 
 def prepared(module: nn.Module, prepare: Callable[[], T]) -> T:
     """What ``prepare`` made of the module's weights, made again where they have changed."""
-    state = tuple(
+    weights = tuple(
         # Weights made in inference mode keep no count of their changes.
         (
             weight.device,
@@ -68,6 +68,7 @@ def prepared(module: nn.Module, prepare: Callable[[], T]) -> T:
         )
         for weight in module.parameters()
     )
+    state = (weights, getattr(module, "int8", False))
     known = _prepared.get(module)
     if known is None or known[0] != state:
         known = (state, prepare())
@@ -172,6 +173,73 @@ def packed_conv(conv: nn.Conv2d, slope: float = 1.0, room: int = 0) -> PackedCon
     )
 
 
+class Values(NamedTuple):
+    """What a convolution put out, (B, C, H, W), and the largest magnitude of each sample where
+    that is known, (B,)."""
+
+    x: Tensor
+    peak: Tensor | None = None
+
+
+class ActivatedConv:
+    """A convolution (weight, bias) and what follows it: activated(conv(x) + before) + after.
+
+    ``slopes``: of a leaky ReLU, where nothing is added, or of each channel, (n,) float32.
+    ``int8``: multiply 8-bit numbers (:mod:`vfi_cli.native.int8_ops`) where it can be done.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        slopes: float | Tensor = 1.0,
+        *,
+        stride: int = 1,
+        padding: int = 1,
+        groups: int = 1,
+        int8: bool = False,
+    ) -> None:
+        self._stride, self._padding = stride, padding
+        self._int8 = int8_ops.pack(weight, bias, slopes) if int8 and groups == 1 else None
+        self._slopes = slopes if isinstance(slopes, Tensor) else None
+        if self._int8 is None:
+            slope = 1.0 if isinstance(slopes, Tensor) else slopes
+            self._conv = PackedConv(
+                weight, bias, stride=stride, padding=padding, groups=groups, slope=slope
+            )
+
+    def __call__(
+        self, values: Values, *, before: Tensor | None = None, after: Tensor | None = None
+    ) -> Values:
+        x, peak = values
+        if self._int8 is None:
+            y = self._conv(x)
+            if self._slopes is not None:
+                activate_(y, self._slopes, before=before, after=after)
+            return Values(y)
+        peak = int8_ops.int8_peak(x) if peak is None else peak
+        stride, padding = self._stride, self._padding
+        return Values(
+            *int8_ops.conv_int8(
+                x, peak, self._int8, stride=stride, padding=padding, before=before, after=after
+            )
+        )
+
+
+def activated(module: nn.Sequential, *, int8: bool) -> ActivatedConv:
+    """A convolution and its PReLU."""
+    conv = cast(nn.Conv2d, module[0])
+    return ActivatedConv(
+        conv.weight,
+        conv.bias,
+        slopes_of(module[1]),
+        stride=int(conv.stride[0]),
+        padding=int(conv.padding[0]),
+        groups=conv.groups,
+        int8=int8,
+    )
+
+
 class BandedConv:
     """A convolution of 3 × 3, stride 2, that asks for its input in bands of rows.
 
@@ -207,15 +275,28 @@ def reading(
     padding: int | tuple[int, int] = 1,
 ) -> PackedConv:
     """A convolution whose input channel number i is found at ``places[i]`` of ``channels``."""
-    weight = conv.weight.detach()
-    spread = weight.new_zeros(weight.shape[0], channels, *weight.shape[2:])
-    spread[:, places] = weight
-    return PackedConv(spread, conv.bias, stride=int(conv.stride[0]), padding=padding, slope=slope)
+    weight = spread(conv.weight.detach(), places, channels)
+    return PackedConv(weight, conv.bias, stride=int(conv.stride[0]), padding=padding, slope=slope)
+
+
+def spread(weight: Tensor, places: list[int], channels: int) -> Tensor:
+    """A weight (n, c, h, w) for an input in which the c channels are at ``places``."""
+    wide = weight.new_zeros(weight.shape[0], channels, *weight.shape[2:])
+    wide[:, places] = weight
+    return wide
 
 
 def tiled(conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None) -> PackedConv:
-    """A transposed convolution of 4 × 4, stride 2, padding 1 as a convolution of 2 × 2 that puts
-    out tiles (see :mod:`vfi_cli.native.motion_ops`), with a pixel shuffle by ``shuffle`` done.
+    """A transposed convolution that puts out tiles; see :func:`tiling`."""
+    return PackedConv(*tiling(conv, shuffle, keep), padding=1)
+
+
+def tiling(
+    conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """A transposed convolution of 4 × 4, stride 2, padding 1 as the weight and bias of a
+    convolution of 2 × 2 and padding 1 that puts out tiles (see :mod:`vfi_cli.native.motion_ops`),
+    with a pixel shuffle by ``shuffle`` done.
 
     ``keep``: how many of its output channels (after the shuffle) are wanted.
     """
@@ -231,4 +312,4 @@ def tiled(conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None) -
     if conv.bias is not None:
         bias = conv.bias.detach().unflatten(0, (-1, r, r))[:keep].permute(1, 2, 0)  # sy, sx, n
         bias = bias[None, :, None].expand(2, r, 2, r, n).flatten()
-    return PackedConv(weight, bias, padding=1)
+    return weight, bias

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vfi_cli.models.base import Memo, Motion, Network
+from vfi_cli.models.base import ALL_DTYPES, WITH_INT8, Memo, Motion, Network
 from vfi_cli.models.blocks import conv_prelu, dtype_of, resize, resize_flow, warp
 from vfi_cli.models.fused_rife import fused
 from vfi_cli.models.packed import fusible
@@ -115,6 +115,7 @@ class RIFE(Network):
 
     size_multiple = 32
     has_motion = True
+    safe_dtypes = WITH_INT8
 
     def __init__(
         self,
@@ -127,6 +128,8 @@ class RIFE(Network):
         super().__init__()
         self.any_timestep = self.timestep_map = timed
         self.first_stride = first_stride
+        if first_stride != 2:
+            self.safe_dtypes = ALL_DTYPES  # plain operators do its convolutions
         for number, width in enumerate(widths):
             channels = (17 if number else 6) + timed
             self.add_module(f"block{number}", FlowBlock(channels, width, first_stride))

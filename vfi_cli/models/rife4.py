@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.models.base import Memo, Motion, Network
+from vfi_cli.models.base import WITH_INT8, Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize, warp
 from vfi_cli.models.fused import fused
 from vfi_cli.models.packed import fusible
@@ -276,6 +276,7 @@ class IFNet(Network):
 
     timestep_map = True
     has_motion = True
+    safe_dtypes = WITH_INT8
 
     def __init__(self, spec: Spec | None = None) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.models.base import Memo, Motion, Network
+from vfi_cli.models.base import WITH_INT8, Memo, Motion, Network, WithInt8
 from vfi_cli.models.blocks import dtype_of, resize
 from vfi_cli.models.fused_rrin import fused
 from vfi_cli.models.packed import fusible
@@ -51,7 +51,7 @@ class _Up(nn.Module):
         return self.conv_block(torch.cat((self.up(resize(x, 2)), bridge), 1))
 
 
-class UNet(nn.Module):
+class UNet(WithInt8):
     """``depth`` levels, 32 channels at the first and twice as many at each following one."""
 
     def __init__(self, channels_in: int, channels_out: int, depth: int, width: int = 32) -> None:
@@ -102,6 +102,7 @@ class RRIN(Network):
     timestep_map = True
     has_scale = False
     has_motion = True
+    safe_dtypes = WITH_INT8
 
     def __init__(self) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ from torch import Tensor
 from vfi_cli.errors import ModelError, OutputError, UsageError
 from vfi_cli.models import catalogue, weights
 from vfi_cli.models.archive import take_out
-from vfi_cli.models.base import DTYPES, Network
+from vfi_cli.models.base import DTYPES, PRECISIONS, Network
 from vfi_cli.models.checkpoint import NO_LICENCE, identify, read_state_dict, stated
 from vfi_cli.models.download import (
     Policy,
@@ -305,7 +305,7 @@ def _described(name_or_file: str, architecture: str | None) -> tuple[Network, De
         scale=network.has_scale,
         ensemble=network.has_ensemble,
         motion=network.has_motion,
-        dtypes=tuple(name for name, dtype in DTYPES.items() if dtype in network.safe_dtypes),
+        dtypes=tuple(name for name, dtype in PRECISIONS.items() if dtype in network.safe_dtypes),
         licence=(entry.licence if entry else None) or said.licence or told.licence,
         size=path.stat().st_size,
         sha256=sha256_of(path),

@@ -44,6 +44,13 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   m.def(
       "warp_concat(Tensor first, Tensor features0, Tensor features1, Tensor flow) -> Tensor");
 
+  // Convolutions of 8-bit numbers; see int8_ops.py.
+  m.def("int8_peak(Tensor x) -> Tensor");
+  m.def(
+      "conv_int8(Tensor x, Tensor peak, Tensor weight, Tensor start, Tensor factors, "
+      "int channels, int stride, int padding, Tensor? before, Tensor? after) "
+      "-> (Tensor, Tensor)");
+
   // Between code values and pictures; see plane_ops.py.
   m.def(
       "decode_planes(Tensor[] planes, Tensor(a!) picture, float[] decode, float[] offsets, "

@@ -1,0 +1,169 @@
+// The convolution of int8.h as an operator; int8_ops.py says what its arguments mean.
+#include "int8.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <tuple>
+
+#include "../tensors.h"
+
+namespace vfi {
+
+const Int8Kernels* int8_kernels() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  const char* wanted = std::getenv("VFI_CPU_KERNELS");  // as for the other kernels
+  static const bool supported =
+      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512vnni");
+  if (supported && (wanted == nullptr || std::strcmp(wanted, "avx512") == 0)) {
+    return &kVnniKernels;
+  }
+#endif
+  return nullptr;
+}
+
+namespace {
+
+const Int8Kernels& checked_kernels() {
+  const Int8Kernels* kernels = int8_kernels();
+  STD_TORCH_CHECK(kernels != nullptr, "this processor has no kernels for 8-bit numbers");
+  return *kernels;
+}
+
+DType value_type(const Tensor& tensor, const char* name) {
+  const DType dtype = dtype_of(tensor, name);
+  STD_TORCH_CHECK(dtype == DType::float32 || dtype == DType::bfloat16, name,
+                  " must be float32 or bfloat16");
+  return dtype;
+}
+
+// Values with their channels side by side; pixels and rows may be any distance apart.
+View values_of(const Tensor& tensor, const char* name) {
+  check_picture(tensor, name);
+  STD_TORCH_CHECK(tensor.size(1) == 1 || tensor.stride(1) == 1, name, " must be channels-last");
+  return view_of(tensor);
+}
+
+View beside(const std::optional<Tensor>& tensor, const Tensor& out, const char* name) {
+  if (!tensor.has_value()) return {};
+  check_alike(*tensor, out, name, "the result");
+  return values_of(*tensor, name);
+}
+
+template <typename T>
+const T* column(const Tensor& tensor, ScalarType dtype, int64_t size, const char* name) {
+  STD_TORCH_CHECK(tensor.scalar_type() == dtype && tensor.is_contiguous() &&
+                      tensor.numel() == size,
+                  name, " has another dtype or size");
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+
+Tensor new_row(const Tensor& like, int64_t size) {
+  const int64_t sizes[1] = {size};
+  return torch::stable::empty({sizes, 1}, ScalarType::Float, torch::headeronly::Layout::Strided,
+                              like.device(), false, MemoryFormat::Contiguous);
+}
+
+Tensor int8_peak(const Tensor& x) {
+  const Int8Kernels& kernels = checked_kernels();
+  const DType dtype = value_type(x, "x");
+  const View view = values_of(x, "x");
+  const int64_t batch = x.size(0), height = x.size(2), width = x.size(3);
+  const Tensor rows = new_row(x, batch * height);
+  Tensor out = new_row(x, batch);
+  float* of_row = static_cast<float*>(rows.mutable_data_ptr());
+  float* of_sample = static_cast<float*>(out.mutable_data_ptr());
+  torch::stable::parallel_for(0, batch * height, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      of_row[row] = kernels.peak(dtype, view, x.size(1), height, width, row, row + 1);
+    }
+  });
+  for (int64_t b = 0; b < batch; ++b) {
+    of_sample[b] = height == 0 ? 0 : *std::max_element(of_row + b * height, of_row + (b + 1) * height);
+  }
+  return out;
+}
+
+std::tuple<Tensor, Tensor> conv_int8(const Tensor& x, const Tensor& peak, const Tensor& weight,
+                                     const Tensor& start, const Tensor& factors, int64_t channels,
+                                     int64_t stride, int64_t padding,
+                                     const std::optional<Tensor>& before,
+                                     const std::optional<Tensor>& after) {
+  const Int8Kernels& kernels = checked_kernels();
+  const DType dtype = value_type(x, "x");
+  Int8Conv p;
+  p.x = values_of(x, "x");
+  p.batch = x.size(0);
+  p.channels = x.size(1);
+  p.height = x.size(2);
+  p.width = x.size(3);
+  p.room = (p.channels + 3) / 4 * 4;
+  STD_TORCH_CHECK(weight.dim() == 5 && weight.size(4) == 4 &&
+                      (weight.size(3) == 8 || weight.size(3) == 16),
+                  "weight must be (vectors, kernel, kernel * room / 4, 8 or 16, 4)");
+  p.vectors = weight.size(0);
+  p.kernel = weight.size(1);
+  p.lanes = weight.size(3);
+  STD_TORCH_CHECK(p.kernel >= 1 && p.kernel <= kInt8MaxKernel, "kernel must be 1 to ", kInt8MaxKernel);
+  STD_TORCH_CHECK(p.channels >= 1 && 4 * weight.size(2) == p.kernel * p.room,
+                  "weight is for another number of channels than x has");
+  STD_TORCH_CHECK(stride >= 1 && padding >= 0, "stride must be positive, padding not negative");
+  STD_TORCH_CHECK(channels > (p.vectors - 1) * p.lanes && channels <= p.vectors * p.lanes,
+                  "weight is for another number of channels than are put out");
+  p.stride = stride;
+  p.padding = padding;
+  p.out_channels = channels;
+  p.out_height = (p.height + 2 * padding - p.kernel) / stride + 1;
+  p.out_width = (p.width + 2 * padding - p.kernel) / stride + 1;
+  STD_TORCH_CHECK(p.height + 2 * padding >= p.kernel && p.width + 2 * padding >= p.kernel,
+                  "x is smaller than the kernel");
+  const int64_t columns = p.vectors * p.lanes + kInt8Slack;
+  p.peaks = column<float>(peak, ScalarType::Float, p.batch, "peak");
+  p.weight = column<int8_t>(weight, ScalarType::Char, weight.numel(), "weight");
+  p.start = column<int32_t>(start, ScalarType::Int, p.vectors * p.lanes, "start");
+  p.scale = column<float>(factors, ScalarType::Float, 3 * columns, "factors");
+  p.bias = p.scale + columns;
+  p.slopes = p.bias + columns;
+
+  const int64_t sizes[4] = {p.batch, channels, p.out_height, p.out_width};
+  Tensor out = torch::stable::empty({sizes, 4}, x.scalar_type(),
+                                    torch::headeronly::Layout::Strided, x.device(), false,
+                                    MemoryFormat::ChannelsLast);
+  p.out = view_of(out);
+  p.before = beside(before, out, "before");
+  p.after = beside(after, out, "after");
+  const int64_t rows = p.batch * p.out_height;
+  const Tensor row_peaks = new_row(x, rows);
+  p.row_peaks = static_cast<float*>(row_peaks.mutable_data_ptr());
+  // A run quantizes again what it shares with the one before.
+  const int64_t threads = torch::stable::get_num_threads();
+  const int64_t least = std::max<int64_t>(1, rows / (4 * threads));
+  torch::stable::parallel_for(0, rows, least, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<uint8_t[]> memory(new uint8_t[static_cast<size_t>(kernels.scratch(p))]);
+    kernels.convolve(dtype, p, begin, end, memory.get());
+  });
+  Tensor out_peak = new_row(x, p.batch);
+  float* peaks = static_cast<float*>(out_peak.mutable_data_ptr());
+  for (int64_t b = 0; b < p.batch; ++b) {
+    peaks[b] = *std::max_element(p.row_peaks + b * p.out_height,
+                                 p.row_peaks + (b + 1) * p.out_height);
+  }
+  return {out, out_peak};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(vfi, CPU, m) {
+  m.impl("int8_peak", TORCH_BOX(&int8_peak));
+  m.impl("conv_int8", TORCH_BOX(&conv_int8));
+}
+
+}  // namespace vfi
+
+extern "C" __attribute__((visibility("default"))) const char* vfi_int8_kernels() {
+  return vfi::int8_kernels() == nullptr ? nullptr : "avx512 vnni";
+}

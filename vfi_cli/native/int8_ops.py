@@ -1,0 +1,147 @@
+"""Convolutions of 8-bit numbers, for processors that multiply these faster than others.
+
+Weights are rounded once, each output channel by its own scale; inputs when they are read, all of a
+sample by the largest of them, which the operator that made them has found on its way. Products are
+added up exactly. Everything else (bias, shortcut, activation) is float32, and what is put out is
+float32 or bfloat16 like the input, channels-last.
+
+Integer arithmetic as in Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", CVPR 2018, section 2, but symmetric, and with the ranges of
+activations found while running.
+
+Where there are no kernels, and within :func:`~vfi_cli.native.ops.use_reference`, the twins in
+:mod:`vfi_cli.native.int8_reference` run, which are slow.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vfi_cli.native import int8_reference as reference
+from vfi_cli.native import ops
+
+#: The largest kernel.
+MAX_KERNEL = 8
+#: What is one number a channel is read in sixteens, and so has sixteen more.
+_SLACK = 16
+
+
+@lru_cache
+def kernels() -> str | None:
+    """The instruction set that the kernels use here, or None where there are none."""
+    library = ops.build_info()["library"]
+    if library is None:
+        return None
+    name = ctypes.CDLL(library).vfi_int8_kernels
+    name.restype = ctypes.c_char_p
+    found = name()
+    return None if found is None else str(found.decode())
+
+
+class Packed(NamedTuple):
+    """A convolution's numbers as :func:`conv_int8` reads them; made by :func:`pack`."""
+
+    weight: Tensor
+    start: Tensor
+    factors: Tensor
+    channels: int
+
+
+def pack(weight: Tensor, bias: Tensor | None, slopes: Tensor | float = 1.0) -> Packed:
+    """Prepare a convolution.
+
+    Args:
+        weight: (n, c, k, k) of any dtype, k up to 8.
+        bias: (n,) or None.
+        slopes: what negative results are multiplied by, for all channels or (n,); 1 for nothing.
+    """
+    weight = weight.detach().float()
+    n, c, kernel, _ = weight.shape
+    # Narrow registers, which take a seventh more, where wide ones would have many empty lanes.
+    lanes = 8 if 1.15 * _padded(n, 8) < _padded(n, 16) else 16
+    vectors = _padded(n, lanes) // lanes
+    scale = weight.abs().amax((1, 2, 3)) / reference.PEAK
+    # A channel of zeros only stays one, whatever it is divided by.
+    whole = (weight / torch.where(scale > 0, scale, 1)[:, None, None, None]).round()
+    room = (0, 0, 0, 0, 0, -c % 4, 0, vectors * lanes - n)
+    parts = F.pad(whole, room).view(vectors, lanes, -1, 4, kernel, kernel)
+    packed = parts.permute(0, 4, 5, 2, 1, 3).reshape(vectors, kernel, -1, lanes, 4)
+    # Inputs are stored with 128 for 0, which each product brings along.
+    start = -128 * packed.sum((1, 2, 4)).flatten()
+    factors = weight.new_zeros(3, vectors * lanes + _SLACK)
+    factors[0, :n] = scale
+    if bias is not None:
+        factors[1, :n] = bias.detach()
+    factors[2, :n] = slopes
+    return Packed(packed.to(torch.int8).contiguous(), start.to(torch.int32), factors, n)
+
+
+def _padded(n: int, lanes: int) -> int:
+    return -(-n // lanes) * lanes
+
+
+def int8_peak(x: Tensor) -> Tensor:
+    """The largest magnitude of each sample of (B, C, H, W), (B,) float32; NaN is none."""
+    return _run("int8_peak", x)
+
+
+def conv_int8(
+    x: Tensor,
+    peak: Tensor,
+    packed: Packed,
+    *,
+    stride: int = 1,
+    padding: int = 1,
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A convolution, with what follows it: activated(conv(x) + bias + before) + after.
+
+    Args:
+        x: (B, c, H, W) float32 or bfloat16, channels-last.
+        peak: (B,) float32, at least the magnitude of everything in a sample.
+        before, after: like the result, or None.
+
+    Returns:
+        (B, n, H', W') in the dtype of ``x``, channels-last, and the largest magnitude of each of
+        its samples, (B,) float32.
+    """
+    weight, start, factors, channels = packed
+    return _run(
+        "conv_int8", x, peak, weight, start, factors, channels, stride, padding, before, after
+    )
+
+
+def _run(name: str, x: Tensor, *arguments: Any) -> Any:
+    native = x.device.type == "cpu" and ops.native_wanted() and kernels() is not None
+    return getattr(torch.ops.vfi if native else reference, name)(x, *arguments)
+
+
+def _fake_conv(
+    x: Tensor,
+    peak: Tensor,
+    weight: Tensor,
+    start: Tensor,
+    factors: Tensor,
+    channels: int,
+    stride: int,
+    padding: int,
+    before: Tensor | None,
+    after: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    height, width = ((n + 2 * padding - weight.shape[1]) // stride + 1 for n in x.shape[2:])
+    made = x.new_empty(x.shape[0], channels, height, width)
+    return made.contiguous(memory_format=torch.channels_last), torch.empty_like(peak)
+
+
+if ops.available():
+    torch.library.register_fake(
+        "vfi::int8_peak", lambda x: x.new_empty(len(x), dtype=torch.float32)
+    )
+    torch.library.register_fake("vfi::conv_int8", _fake_conv)
