@@ -170,4 +170,4 @@ def test_dtypes() -> None:
     with pytest.raises(ModelError, match="not safe in float16; use float32"):
         pick_dtype("float16", cpu, {torch.float32})
     with pytest.raises(UsageError, match="is not a dtype"):
-        pick_dtype("int8", cpu, every)
+        pick_dtype("int4", cpu, every)

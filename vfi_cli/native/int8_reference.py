@@ -28,7 +28,8 @@ def conv_int8(
 ) -> tuple[Tensor, Tensor]:
     scale, bias, slopes = factors.view(3, -1)[:, :channels, None, None].unbind()
     of_sample = peak.view(-1, 1, 1, 1)
-    share = torch.where(of_sample > 0, PEAK / of_sample, 0)
+    # Divided as such: torch multiplies a number by the reciprocal of a tensor.
+    share = torch.where(of_sample > 0, torch.full_like(of_sample, PEAK) / of_sample, 0)
     # Exact: what is added up here needs no more than 53 bits.
     quantized = torch.nan_to_num(x.float() * share).round().double()
     sums = F.conv2d(
