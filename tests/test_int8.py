@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from vfi_cli.models.base import WITH_INT8, Interpolator, pick_dtype
 from vfi_cli.models.packed import ActivatedConv, Values
 from vfi_cli.models.rife import RIFE
 from vfi_cli.native import int8_ops, int8_reference, ops
-from vfi_cli.native.int8_ops import conv_int8, int8_peak, pack
+from vfi_cli.native.int8_ops import Input, conv_int8, int8_peak, pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,9 +42,13 @@ SHAPES = [
 ]
 
 
+def seen(x: Tensor, grow: int = 1) -> Input:
+    return Input(x, int8_peak(x), grow)
+
+
 def drawn(
     c: int, n: int, kernel: int, stride: int, padding: int, height: int, width: int, batch: int
-) -> tuple[Tensor, int8_ops.Packed, dict[str, object]]:
+) -> tuple[Tensor, int8_ops.Packed, dict[str, Any]]:
     torch.manual_seed(0)
     packed = pack(torch.randn(n, c, kernel, kernel) / 8, torch.randn(n), torch.rand(n))
     rows, columns = ((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
@@ -60,15 +66,36 @@ def test_it_is_its_twin(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = x.to(dtype)
     options = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in options.items()}
     peak = int8_peak(x)
-    made, most = conv_int8(x, peak, packed, **options)  # type: ignore[arg-type]
+    made, most = conv_int8([Input(x, peak)], packed, **options)
     with ops.use_reference():
         assert torch.equal(int8_peak(x), peak)
-        wanted, wanted_most = conv_int8(x, peak, packed, **options)  # type: ignore[arg-type]
+        wanted, wanted_most = conv_int8([Input(x, peak)], packed, **options)
     assert made.dtype == dtype
     assert made.is_contiguous(memory_format=torch.channels_last)
     tolerance = 1e-5 if dtype == torch.float32 else 8e-3
     torch.testing.assert_close(made, wanted, rtol=tolerance, atol=tolerance / 10)
     torch.testing.assert_close(most, wanted_most, rtol=1e-5, atol=1e-6)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("grow", [(1, 1), (2, 2), (1, 2)], ids=str)
+def test_two_inputs_are_their_channels_side_by_side(
+    grow: tuple[int, int], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    packed = pack(torch.randn(40, 23, 3, 3) / 8, torch.randn(40), 0.2, [5, 18])
+    parts = [
+        last(torch.randn(2, c, 12 // size, 10 // size) * c, dtype)
+        for c, size in zip((5, 18), grow, strict=True)
+    ]
+    inputs = [seen(part, size) for part, size in zip(parts, grow, strict=True)]
+    made, most = conv_int8(inputs, packed, stride=2)
+    with ops.use_reference():
+        wanted, wanted_most = conv_int8(inputs, packed, stride=2)
+    tolerance = 1e-5 if dtype == torch.float32 else 8e-3
+    torch.testing.assert_close(made, wanted, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(most, wanted_most, rtol=1e-5, atol=1e-5)
 
 
 def test_the_twin_is_a_convolution_where_nothing_is_rounded() -> None:
@@ -80,7 +107,7 @@ def test_the_twin_is_a_convolution_where_nothing_is_rounded() -> None:
     weight[:, 0, 0, 0] = -127
     bias, slopes = torch.randn(9), torch.rand(9)
     with ops.use_reference():
-        made, most = conv_int8(last(x), int8_peak(x), pack(weight, bias, slopes), stride=2)
+        made, most = conv_int8([seen(last(x))], pack(weight, bias, slopes), stride=2)
     wanted = F.prelu(F.conv2d(x, weight, bias, 2, 1), slopes)
     torch.testing.assert_close(made, wanted, rtol=1e-6, atol=1e-2)
     torch.testing.assert_close(most, wanted.abs().amax((1, 2, 3)), rtol=1e-6, atol=0)
@@ -90,25 +117,25 @@ def test_packed_weights_are_the_weights_rounded() -> None:
     weight = torch.randn(45, 13, 3, 3)
     weight[7] = 0
     packed = pack(weight, None)
-    scale = packed.factors[0, :45, None, None, None]
-    held = int8_reference.kernels(packed.weight, 45, 13) * scale
+    scale = packed.scales[0][:45, None, None, None]
+    held = int8_reference.kernels(packed.weights[0], 45, 13) * scale
     assert float((held - weight).abs().max()) <= float(scale.max()) / 2
     assert not held[7].any()
-    assert int(packed.weight.abs().max()) == int8_reference.PEAK
+    assert int(packed.weights[0].abs().max()) == int8_reference.PEAK
 
 
 @needs_kernels
 def test_nothing_depends_on_threads_or_on_what_else_is_in_the_batch() -> None:
     x, packed, options = drawn(24, 24, 3, 1, 1, 37, 50, 3)
     x[1] *= 5
-    together = conv_int8(x, int8_peak(x), packed, **options)  # type: ignore[arg-type]
+    together = conv_int8([seen(x)], packed, **options)
     for i in range(3):
         part = {k: v[i : i + 1] if isinstance(v, Tensor) else v for k, v in options.items()}
-        alone = conv_int8(x[i : i + 1], int8_peak(x[i : i + 1]), packed, **part)  # type: ignore[arg-type]
+        alone = conv_int8([seen(x[i : i + 1])], packed, **part)
         assert torch.equal(alone[0], together[0][i : i + 1])
         assert torch.equal(alone[1], together[1][i : i + 1])
     torch.set_num_threads(3)
-    again = conv_int8(x, int8_peak(x), packed, **options)  # type: ignore[arg-type]
+    again = conv_int8([seen(x)], packed, **options)
     assert torch.equal(again[0], together[0])
     assert torch.equal(again[1], together[1])
 
@@ -120,8 +147,8 @@ def test_what_is_read_may_be_part_of_more_channels() -> None:
     wide[:, 8:32] = x
     part = wide[:, 8:32]
     assert torch.equal(int8_peak(part), int8_peak(x))
-    made = conv_int8(part, int8_peak(part), packed, **options)[0]  # type: ignore[arg-type]
-    wanted = conv_int8(x, int8_peak(x), packed, **options)[0]  # type: ignore[arg-type]
+    made = conv_int8([seen(part)], packed, **options)[0]
+    wanted = conv_int8([seen(x)], packed, **options)[0]
     assert torch.equal(made, wanted)
 
 
@@ -138,7 +165,7 @@ def test_zeros_and_what_is_no_number(native: bool) -> None:
     x[1, 2, 3, 3] = 0
 
     def run(values: Tensor) -> Tensor:
-        return conv_int8(values, int8_peak(values), packed)[0]
+        return conv_int8([seen(values)], packed)[0]
 
     if native:
         made, wanted = run(holed), run(x)
@@ -152,9 +179,8 @@ def test_zeros_and_what_is_no_number(native: bool) -> None:
 @needs_kernels
 def test_the_operators_pass_opcheck() -> None:
     x, packed, options = drawn(13, 45, 3, 2, 1, 7, 5, 2)
-    peak, (weight, start, factors, channels) = int8_peak(x), packed
     torch.library.opcheck(torch.ops.vfi.int8_peak.default, (x,))
-    arguments = (x, peak, weight, start, factors, channels, 2, 1, options["before"], None)
+    arguments = ([x], [1], [int8_peak(x)], *packed, 2, 1, options["before"], None)
     torch.library.opcheck(torch.ops.vfi.conv_int8.default, arguments)
 
 
@@ -162,25 +188,24 @@ def test_the_operators_pass_opcheck() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": last(torch.zeros(1, 12, 5, 5))}, "another number of channels"),
-        ({"x": torch.zeros(1, 24, 5, 5)}, "channels-last"),
-        ({"x": last(torch.zeros(1, 24, 5, 5)).half()}, "float32 or bfloat16"),
-        ({"peak": torch.zeros(2)}, "peak"),
+        ({"inputs": [last(torch.zeros(1, 12, 5, 5))]}, "another number of channels"),
+        ({"inputs": [torch.zeros(1, 24, 5, 5)]}, "channels-last"),
+        ({"inputs": [last(torch.zeros(1, 24, 5, 5)).half()]}, "float32 or bfloat16"),
+        ({"inputs": []}, "1 or 2 inputs"),
+        ({"grow": [3]}, "grow by 1 or 2"),
+        ({"peaks": [torch.zeros(2)]}, "peak"),
         ({"channels": 12}, "are put out"),
         ({"before": last(torch.zeros(1, 24, 5, 6))}, "one shape"),
         ({"stride": 0}, "stride"),
-        ({"padding": 0, "x": last(torch.zeros(1, 24, 2, 5))}, "smaller than the kernel"),
+        ({"padding": 0, "inputs": [last(torch.zeros(1, 24, 2, 5))]}, "smaller than the kernel"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
-    weight, start, factors, channels = pack(torch.randn(24, 24, 3, 3), None)
     arguments = {
-        "x": last(torch.zeros(1, 24, 5, 5)),
-        "peak": torch.ones(1),
-        "weight": weight,
-        "start": start,
-        "factors": factors,
-        "channels": channels,
+        "inputs": [last(torch.zeros(1, 24, 5, 5))],
+        "grow": [1],
+        "peaks": [torch.ones(1)],
+        **pack(torch.randn(24, 24, 3, 3), None)._asdict(),
         "stride": 1,
         "padding": 1,
         "before": None,

@@ -51,7 +51,9 @@ class FusedIFRNet:
             self.levels.append((first, second))
         w = widths[3]
         coarsest = [*range(w), *(_room(w) + c for c in range(w)), 2 * _room(w)]
-        self.decoder4 = _FusedDecoder(network.decoder4, coarsest, 2 * _room(w) + 1, int8)
+        room = 2 * _room(w)
+        # Time and flow are rounded by themselves, as they differ from features in size.
+        self.decoder4 = _FusedDecoder(network.decoder4, coarsest, int8, [room, 1])
         self.decoders = []
         for decoder, w in zip(
             (network.decoder3, network.decoder2, network.decoder1), widths[2::-1], strict=True
@@ -60,8 +62,8 @@ class FusedIFRNet:
             own, warped = 4, 4 + w
             places = [*range(own, own + 3 * w), *range(4)]
             places[2 * w : 3 * w] = range(warped + _room(w), warped + _room(w) + w)
-            room = warped + 2 * _room(w)
-            self.decoders.append(_FusedDecoder(decoder, places, room, int8))
+            rest = w + 2 * _room(w)
+            self.decoders.append(_FusedDecoder(decoder, places, int8, [own, rest]))
 
     def __call__(
         self, frames: Tensor, timestep: Tensor, scale: float, memo: Memo | None
@@ -119,7 +121,7 @@ class _Activated:
     """A convolution, its batch norm and its activation.
 
     ``places`` of the input's channels among ``room``; ``made``: channels to put out, the last of
-    them zero.
+    them zero; ``inputs``: see :class:`~vfi_cli.models.packed.ActivatedConv`.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class _Activated:
         places: list[int] | None = None,
         room: int | None = None,
         made: int | None = None,
+        inputs: list[int] | None = None,
     ) -> None:
         conv, dtype = cast(nn.Conv2d, module[0]), dtype_of(module)
         if isinstance(module[1], nn.BatchNorm2d):
@@ -146,6 +149,7 @@ class _Activated:
             stride=int(conv.stride[0]),
             padding=int(conv.padding[0]),
             int8=int8,
+            inputs=inputs,
         )
 
     def __call__(self, values: Values) -> Values:
@@ -176,11 +180,12 @@ def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
 class _FusedDecoder:
     """A decoder, of an input with its channels in other places."""
 
-    def __init__(self, decoder: Decoder, places: list[int], room: int, int8: bool) -> None:
+    def __init__(self, decoder: Decoder, places: list[int], int8: bool, inputs: list[int]) -> None:
         first, body, last = decoder.convblock
         last = cast(nn.ConvTranspose2d, last)
-        # Flow and features differ too much in size to be rounded alike.
-        self.first = _Activated(cast(nn.Sequential, first), False, places=places, room=room)
+        self.first = _Activated(
+            cast(nn.Sequential, first), int8, places=places, room=sum(inputs), inputs=inputs
+        )
         self.body = _FusedResidual(cast("SideResBlock", body), int8)
         self.last = ActivatedConv(*tiling(last), int8=int8)
         self.plain = last.weight.new_ones(last.out_channels, dtype=torch.float32)

@@ -6,13 +6,14 @@ their convolutions, and is computed there in float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vfi_cli.models.blocks import dtype_of, resize
+from vfi_cli.models.blocks import dtype_of
 from vfi_cli.models.packed import ActivatedConv, Values, packed_conv, prepared
 
 if TYPE_CHECKING:
@@ -31,19 +32,31 @@ class FusedUNet:
         self.dtype = dtype_of(network)
         int8 = network.int8
 
-        def conv(module: nn.Module, slope: float = 1.0, pictures: bool = False) -> ActivatedConv:
+        def conv(
+            module: nn.Module,
+            slope: float = 1.0,
+            inputs: Sequence[int] | None = None,
+            pictures: bool = False,
+        ) -> ActivatedConv:
             # Pictures and flow differ too much in size to be rounded alike.
-            plain = cast(nn.Conv2d, module)
-            return ActivatedConv(plain.weight, plain.bias, slope, int8=int8 and not pictures)
+            plain, quick = cast(nn.Conv2d, module), int8 and not pictures
+            return ActivatedConv(plain.weight, plain.bias, slope, int8=quick, inputs=inputs)
 
-        def pair(module: nn.Module, pictures: bool = False) -> tuple[ActivatedConv, ActivatedConv]:
+        def pair(
+            module: nn.Module, inputs: Sequence[int] | None = None, pictures: bool = False
+        ) -> tuple[ActivatedConv, ActivatedConv]:
             block = cast("_Pair", module).block
-            return conv(block[0], slope, pictures), conv(block[2], slope)
+            return conv(block[0], slope, inputs, pictures), conv(block[2], slope)
 
-        self.downs = [pair(down, level == 0) for level, down in enumerate(network.down_path)]
+        self.downs = [
+            pair(down, pictures=level == 0) for level, down in enumerate(network.down_path)
+        ]
         self.middle = conv(network.midconv, slope)
         ups = [cast("_Up", up) for up in network.up_path]
-        self.ups = [(conv(up.up[1]), *pair(up.conv_block)) for up in ups]
+        self.ups = []
+        for up in ups:
+            grown = cast(nn.Conv2d, up.up[1])
+            self.ups.append((conv(grown), *pair(up.conv_block, [grown.out_channels] * 2)))
         self.last = packed_conv(network.last)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -58,11 +71,5 @@ class FusedUNet:
             bridges.append(values)
         values = self.middle(bridges.pop())
         for conv, first, second in self.ups:
-            grown = conv(Values(resize(values.x, 2), values.peak))
-            values = second(first(_beside(grown, bridges.pop())))
+            values = second(first(conv(values, grow=2), bridges.pop()))
         return self.last(values.x).to(torch.float32, memory_format=torch.contiguous_format)
-
-
-def _beside(a: Values, b: Values) -> Values:
-    peak = None if a.peak is None or b.peak is None else torch.maximum(a.peak, b.peak)
-    return Values(torch.cat((a.x, b.x), 1), peak)

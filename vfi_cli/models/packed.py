@@ -10,7 +10,7 @@ prepared again.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vfi_cli.models.blocks import resize
 from vfi_cli.native import int8_ops, motion_ops
 from vfi_cli.native.motion_ops import activate_, pack_picture
 
@@ -185,7 +186,8 @@ class ActivatedConv:
     """A convolution (weight, bias) and what follows it: activated(conv(x) + before) + after.
 
     ``slopes``: of a leaky ReLU, where nothing is added, or of each channel, (n,) float32.
-    ``int8``: multiply 8-bit numbers (:mod:`vfi_cli.native.int8_ops`) where it can be done.
+    ``int8``: multiply 8-bit numbers (:mod:`vfi_cli.native.int8_ops`) where it can be done;
+    ``inputs``: of how many channels each part of x is that is rounded by itself then.
     """
 
     def __init__(
@@ -198,9 +200,11 @@ class ActivatedConv:
         padding: int = 1,
         groups: int = 1,
         int8: bool = False,
+        inputs: Sequence[int] | None = None,
     ) -> None:
         self._stride, self._padding = stride, padding
-        self._int8 = int8_ops.pack(weight, bias, slopes) if int8 and groups == 1 else None
+        self._inputs = list(inputs or weight.shape[1:2])
+        self._int8 = int8_ops.pack(weight, bias, slopes, inputs) if int8 and groups == 1 else None
         self._slopes = slopes if isinstance(slopes, Tensor) else None
         if self._int8 is None:
             slope = 1.0 if isinstance(slopes, Tensor) else slopes
@@ -209,21 +213,33 @@ class ActivatedConv:
             )
 
     def __call__(
-        self, values: Values, *, before: Tensor | None = None, after: Tensor | None = None
+        self,
+        *values: Values,
+        grow: int = 1,
+        before: Tensor | None = None,
+        after: Tensor | None = None,
     ) -> Values:
-        x, peak = values
+        """``values``: x, or its parts side by side; enlarged bilinearly by ``grow``, 1 or 2."""
         if self._int8 is None:
-            y = self._conv(x)
+            x = values[0].x if len(values) == 1 else torch.cat([part.x for part in values], 1)
+            y = self._conv(resize(x, grow) if grow > 1 else x)
             if self._slopes is not None:
                 activate_(y, self._slopes, before=before, after=after)
             return Values(y)
-        peak = int8_ops.int8_peak(x) if peak is None else peak
-        stride, padding = self._stride, self._padding
-        return Values(
-            *int8_ops.conv_int8(
-                x, peak, self._int8, stride=stride, padding=padding, before=before, after=after
-            )
+        if len(values) < len(self._inputs):
+            values = tuple(Values(part) for part in values[0].x.split(self._inputs, 1))
+        made = int8_ops.conv_int8(
+            [
+                int8_ops.Input(x, int8_ops.int8_peak(x) if peak is None else peak, grow)
+                for x, peak in values
+            ],
+            self._int8,
+            stride=self._stride,
+            padding=self._padding,
+            before=before,
+            after=after,
         )
+        return Values(*made)
 
 
 def activated(module: nn.Sequential, *, int8: bool) -> ActivatedConv:

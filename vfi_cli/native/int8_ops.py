@@ -1,7 +1,8 @@
 """Convolutions of 8-bit numbers, for processors that multiply these faster than others.
 
 Weights are rounded once, each output channel by its own scale; inputs when they are read, all of a
-sample by the largest of them, which the operator that made them has found on its way. Products are
+sample by the largest of them, which the operator that made them has found on its way. Two inputs
+that lie side by side need not be concatenated, and each has a largest of its own. Products are
 added up exactly. Everything else (bias, shortcut, activation) is float32, and what is put out is
 float32 or bfloat16 like the input, channels-last.
 
@@ -16,6 +17,7 @@ Where there are no kernels, and within :func:`~vfi_cli.native.ops.use_reference`
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -45,41 +47,73 @@ def kernels() -> str | None:
 
 
 class Packed(NamedTuple):
-    """A convolution's numbers as :func:`conv_int8` reads them; made by :func:`pack`."""
+    """A convolution's numbers as :func:`conv_int8` reads them; made by :func:`pack`. Of each input
+    its weights, what its sums begin with, and the scales of its weights."""
 
-    weight: Tensor
-    start: Tensor
+    weights: list[Tensor]
+    starts: list[Tensor]
+    scales: list[Tensor]
     factors: Tensor
     channels: int
 
 
-def pack(weight: Tensor, bias: Tensor | None, slopes: Tensor | float = 1.0) -> Packed:
+class Input(NamedTuple):
+    """Channels of what a convolution sees.
+
+    ``x``: (B, c, H, W) float32 or bfloat16, channels-last; ``peak``: (B,) float32, at least the
+    magnitude of everything in a sample; ``grow``: 1, or 2 where it is enlarged bilinearly by that.
+    """
+
+    x: Tensor
+    peak: Tensor
+    grow: int = 1
+
+
+def pack(
+    weight: Tensor,
+    bias: Tensor | None,
+    slopes: Tensor | float = 1.0,
+    inputs: Sequence[int] | None = None,
+) -> Packed:
     """Prepare a convolution.
 
     Args:
         weight: (n, c, k, k) of any dtype, k up to 8.
         bias: (n,) or None.
         slopes: what negative results are multiplied by, for all channels or (n,); 1 for nothing.
+        inputs: of how many channels each input is, one or two that make c; by default one.
     """
     weight = weight.detach().float()
-    n, c, kernel, _ = weight.shape
+    n = weight.shape[0]
     # Narrow registers, which take a seventh more, where wide ones would have many empty lanes.
     lanes = 8 if 1.15 * _padded(n, 8) < _padded(n, 16) else 16
-    vectors = _padded(n, lanes) // lanes
+    parts = weight.split(list(inputs or weight.shape[1:2]), 1)
+    packed = [_packed(part, lanes) for part in parts]
+    factors = weight.new_zeros(2, _padded(n, lanes) + _SLACK)
+    if bias is not None:
+        factors[0, :n] = bias.detach()
+    factors[1, :n] = slopes
+    weights, starts, scales = ([part[i] for part in packed] for i in range(3))
+    return Packed(weights, starts, scales, factors, n)
+
+
+def _packed(weight: Tensor, lanes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (n, c, k, k) rounded and in order, what sums begin with, and the scales."""
+    n, c, kernel, _ = weight.shape
+    columns = _padded(n, lanes)
     scale = weight.abs().amax((1, 2, 3)) / reference.PEAK
     # A channel of zeros only stays one, whatever it is divided by.
     whole = (weight / torch.where(scale > 0, scale, 1)[:, None, None, None]).round()
-    room = (0, 0, 0, 0, 0, -c % 4, 0, vectors * lanes - n)
-    parts = F.pad(whole, room).view(vectors, lanes, -1, 4, kernel, kernel)
-    packed = parts.permute(0, 4, 5, 2, 1, 3).reshape(vectors, kernel, -1, lanes, 4)
+    room = (0, 0, 0, 0, 0, -c % 4, 0, columns - n)
+    parts = F.pad(whole, room).view(columns // lanes, lanes, -1, 4, kernel, kernel)
+    packed = parts.permute(0, 4, 5, 2, 1, 3).reshape(columns // lanes, kernel, -1, lanes, 4)
     # Inputs are stored with 128 for 0, which each product brings along.
     start = -128 * packed.sum((1, 2, 4)).flatten()
-    factors = weight.new_zeros(3, vectors * lanes + _SLACK)
-    factors[0, :n] = scale
-    if bias is not None:
-        factors[1, :n] = bias.detach()
-    factors[2, :n] = slopes
-    return Packed(packed.to(torch.int8).contiguous(), start.to(torch.int32), factors, n)
+    return (
+        packed.to(torch.int8).contiguous(),
+        start.to(torch.int32),
+        F.pad(scale, (0, columns + _SLACK - n)),
+    )
 
 
 def _padded(n: int, lanes: int) -> int:
@@ -92,8 +126,7 @@ def int8_peak(x: Tensor) -> Tensor:
 
 
 def conv_int8(
-    x: Tensor,
-    peak: Tensor,
+    inputs: Sequence[Input],
     packed: Packed,
     *,
     stride: int = 1,
@@ -101,33 +134,47 @@ def conv_int8(
     before: Tensor | None = None,
     after: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """A convolution, with what follows it: activated(conv(x) + bias + before) + after.
+    """A convolution, with what follows it: activated(conv(inputs) + bias + before) + after.
 
     Args:
-        x: (B, c, H, W) float32 or bfloat16, channels-last.
-        peak: (B,) float32, at least the magnitude of everything in a sample.
+        inputs: one or two, side by side as if concatenated, each rounded by its own largest.
         before, after: like the result, or None.
 
     Returns:
-        (B, n, H', W') in the dtype of ``x``, channels-last, and the largest magnitude of each of
-        its samples, (B,) float32.
+        (B, n, H', W') in the dtype of the inputs, channels-last, and the largest magnitude of each
+        of its samples, (B,) float32.
     """
-    weight, start, factors, channels = packed
+    weights, starts, scales, factors, channels = packed
     return _run(
-        "conv_int8", x, peak, weight, start, factors, channels, stride, padding, before, after
+        "conv_int8",
+        [each.x for each in inputs],
+        [each.grow for each in inputs],
+        [each.peak for each in inputs],
+        weights,
+        starts,
+        scales,
+        factors,
+        channels,
+        stride,
+        padding,
+        before,
+        after,
     )
 
 
-def _run(name: str, x: Tensor, *arguments: Any) -> Any:
-    native = x.device.type == "cpu" and ops.native_wanted() and kernels() is not None
+def _run(name: str, x: Any, *arguments: Any) -> Any:
+    device = (x[0] if isinstance(x, list) else x).device
+    native = device.type == "cpu" and ops.native_wanted() and kernels() is not None
     return getattr(torch.ops.vfi if native else reference, name)(x, *arguments)
 
 
 def _fake_conv(
-    x: Tensor,
-    peak: Tensor,
-    weight: Tensor,
-    start: Tensor,
+    inputs: Sequence[Tensor],
+    grow: Sequence[int],
+    peaks: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    scales: Sequence[Tensor],
     factors: Tensor,
     channels: int,
     stride: int,
@@ -135,13 +182,16 @@ def _fake_conv(
     before: Tensor | None,
     after: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    height, width = ((n + 2 * padding - weight.shape[1]) // stride + 1 for n in x.shape[2:])
+    x, kernel = inputs[0], weights[0].shape[1]
+    height, width = ((n * grow[0] + 2 * padding - kernel) // stride + 1 for n in x.shape[2:])
     made = x.new_empty(x.shape[0], channels, height, width)
-    return made.contiguous(memory_format=torch.channels_last), torch.empty_like(peak)
+    return made.contiguous(memory_format=torch.channels_last), torch.empty_like(peaks[0])
+
+
+def _fake_peak(x: Tensor) -> Tensor:
+    return x.new_empty(len(x), dtype=torch.float32)
 
 
 if ops.available():
-    torch.library.register_fake(
-        "vfi::int8_peak", lambda x: x.new_empty(len(x), dtype=torch.float32)
-    )
+    torch.library.register_fake("vfi::int8_peak", _fake_peak)
     torch.library.register_fake("vfi::conv_int8", _fake_conv)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,10 +17,12 @@ def int8_peak(x: Tensor) -> Tensor:
 
 
 def conv_int8(
-    x: Tensor,
-    peak: Tensor,
-    weight: Tensor,
-    start: Tensor,
+    inputs: Sequence[Tensor],
+    grow: Sequence[int],
+    peaks: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    starts: Sequence[Tensor],
+    scales: Sequence[Tensor],
     factors: Tensor,
     channels: int,
     stride: int,
@@ -26,23 +30,27 @@ def conv_int8(
     before: Tensor | None,
     after: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    scale, bias, slopes = factors.view(3, -1)[:, :channels, None, None].unbind()
-    of_sample = peak.view(-1, 1, 1, 1)
-    # Divided as such: torch multiplies a number by the reciprocal of a tensor.
-    share = torch.where(of_sample > 0, torch.full_like(of_sample, PEAK) / of_sample, 0)
-    # Exact: what is added up here needs no more than 53 bits.
-    quantized = torch.nan_to_num(x.float() * share).round().double()
-    sums = F.conv2d(
-        quantized, kernels(weight, channels, x.shape[1]).double(), None, stride, padding
-    )
-    y = sums.float() * (scale * (of_sample / PEAK)) + bias
+    bias, slopes = factors[:, :channels, None, None].unbind()
+    y = bias
+    for x, larger, peak, weight, scale in zip(inputs, grow, peaks, weights, scales, strict=True):
+        of_sample = peak.view(-1, 1, 1, 1)
+        # Divided as such: torch multiplies a number by the reciprocal of a tensor.
+        share = torch.where(of_sample > 0, torch.full_like(of_sample, PEAK) / of_sample, 0)
+        seen = x.float()
+        if larger > 1:
+            seen = F.interpolate(seen, scale_factor=larger, mode="bilinear", align_corners=False)
+        # Exact: what is added up here needs no more than 53 bits.
+        quantized = torch.nan_to_num(seen * share).round().double()
+        kernel = kernels(weight, channels, x.shape[1]).double()
+        sums = F.conv2d(quantized, kernel, None, stride, padding).float()
+        y = y + sums * (scale[:channels, None, None] * (of_sample / PEAK))
     if before is not None:
         y = y + before.float()
     y = torch.where(y < 0, y * slopes, y)
     if after is not None:
         y = y + after.float()
-    last = torch.channels_last
-    return y.to(x.dtype).contiguous(memory_format=last), int8_peak(y)
+    made = y.to(inputs[0].dtype).contiguous(memory_format=torch.channels_last)
+    return made, int8_peak(y)
 
 
 def kernels(weight: Tensor, channels: int, channels_in: int) -> Tensor:

@@ -47,9 +47,9 @@ STABLE_TORCH_LIBRARY(vfi, m) {
   // Convolutions of 8-bit numbers; see int8_ops.py.
   m.def("int8_peak(Tensor x) -> Tensor");
   m.def(
-      "conv_int8(Tensor x, Tensor peak, Tensor weight, Tensor start, Tensor factors, "
-      "int channels, int stride, int padding, Tensor? before, Tensor? after) "
-      "-> (Tensor, Tensor)");
+      "conv_int8(Tensor[] inputs, int[] grow, Tensor[] peaks, Tensor[] weights, "
+      "Tensor[] starts, Tensor[] scales, Tensor factors, int channels, int stride, int padding, "
+      "Tensor? before, Tensor? after) -> (Tensor, Tensor)");
 
   // Between code values and pictures; see plane_ops.py.
   m.def(

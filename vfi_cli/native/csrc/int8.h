@@ -13,26 +13,35 @@ constexpr int64_t kInt8MaxKernel = 8;
 // What is one for each channel is read in sixteens, so there are more of it than lanes.
 constexpr int64_t kInt8Slack = 16;
 
-// A square kernel over channels-last values, float32 or bfloat16. Inputs are divided by the
-// largest of their sample and rounded to ±127; sums are exact; what is put out is, for a sum s,
-// activated(s·scale·peak/127 + bias + before) + after.
-struct Int8Conv {
-  int64_t batch, height, width, channels;  // of the input
-  int64_t room;                            // its channels, and zeros up to a multiple of 4
-  int64_t kernel, stride, padding;
-  int64_t out_height, out_width, out_channels;
-  View x;
-  View before, after;   // like ``out``, or without memory
-  View out;             // channels side by side, as everywhere here
-  const float* peaks;   // (batch): the largest magnitude of each sample's input
-  float* row_peaks;     // (batch, out_height): of each row that is put out
+constexpr int kInt8MaxInputs = 2;
 
-  // Of the channels that are put out, ``vectors`` times ``lanes`` side by side: weights are
-  // (vectors, kernel, kernel·room/4, lanes, 4), what the others hold is one for each channel.
-  int64_t vectors, lanes;
+// Channels of what a convolution sees: values float32 or bfloat16, channels-last. They are divided
+// by the largest of their sample and rounded to ±127.
+struct Int8Input {
+  View x;
+  int64_t channels;
+  int64_t room;        // them and zeros up to a multiple of 4
+  bool half;           // of half the size: enlarged bilinearly when they are read
+  const float* peaks;  // (batch): the largest magnitude of each sample
+  // Of the channels that are put out, Int8Conv::vectors times Int8Conv::lanes side by side: weights
+  // are (vectors, kernel, kernel·room/4, lanes, 4), what the others hold is one for each channel.
   const int8_t* weight;
   const int32_t* start;
   const float* scale;
+};
+
+// A square kernel over inputs side by side. Sums over each are exact; what is put out is
+// activated(Σ sum·scale·peak/127 + bias + before) + after.
+struct Int8Conv {
+  int64_t batch, height, width;  // of the inputs as they are seen
+  int64_t kernel, stride, padding;
+  int64_t out_height, out_width, out_channels;
+  int64_t count;
+  Int8Input inputs[kInt8MaxInputs];
+  View before, after;  // like ``out``, or without memory
+  View out;            // channels side by side, as everywhere here
+  float* row_peaks;    // (batch, out_height): the largest magnitude of each row that is put out
+  int64_t vectors, lanes;
   const float* bias;
   const float* slopes;  // of channels below 0
 };

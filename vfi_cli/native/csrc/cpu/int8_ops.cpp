@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "../tensors.h"
 
@@ -54,6 +55,9 @@ View beside(const std::optional<Tensor>& tensor, const Tensor& out, const char* 
   return values_of(*tensor, name);
 }
 
+using Tensors = std::vector<Tensor>;
+using Sizes = std::vector<int64_t>;
+
 template <typename T>
 const T* column(const Tensor& tensor, ScalarType dtype, int64_t size, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == dtype && tensor.is_contiguous() &&
@@ -88,29 +92,55 @@ Tensor int8_peak(const Tensor& x) {
   return out;
 }
 
-std::tuple<Tensor, Tensor> conv_int8(const Tensor& x, const Tensor& peak, const Tensor& weight,
-                                     const Tensor& start, const Tensor& factors, int64_t channels,
-                                     int64_t stride, int64_t padding,
+Int8Input make_input(const Int8Conv& p, const Tensor& x, int64_t grow, const Tensor& peak,
+                     const Tensor& weight, const Tensor& start, const Tensor& scale) {
+  Int8Input in;
+  in.x = values_of(x, "x");
+  in.channels = x.size(1);
+  in.room = (in.channels + 3) / 4 * 4;
+  STD_TORCH_CHECK(grow == 1 || grow == 2, "inputs grow by 1 or 2");
+  in.half = grow == 2;
+  STD_TORCH_CHECK(x.size(0) == p.batch && x.size(2) * grow == p.height &&
+                      x.size(3) * grow == p.width,
+                  "inputs must be of one size");
+  STD_TORCH_CHECK(weight.dim() == 5 && weight.size(0) == p.vectors && weight.size(1) == p.kernel &&
+                      weight.size(3) == p.lanes && weight.size(4) == 4,
+                  "weight must be (vectors, kernel, kernel * room / 4, 8 or 16, 4)");
+  STD_TORCH_CHECK(in.channels >= 1 && 4 * weight.size(2) == p.kernel * in.room,
+                  "weight is for another number of channels than x has");
+  const int64_t columns = p.vectors * p.lanes;
+  in.peaks = column<float>(peak, ScalarType::Float, p.batch, "peak");
+  in.weight = column<int8_t>(weight, ScalarType::Char, weight.numel(), "weight");
+  in.start = column<int32_t>(start, ScalarType::Int, columns, "start");
+  in.scale = column<float>(scale, ScalarType::Float, columns + kInt8Slack, "scale");
+  return in;
+}
+
+std::tuple<Tensor, Tensor> conv_int8(const Tensors& inputs, const Sizes& grow, const Tensors& peaks,
+                                     const Tensors& weights, const Tensors& starts,
+                                     const Tensors& scales, const Tensor& factors,
+                                     int64_t channels, int64_t stride, int64_t padding,
                                      const std::optional<Tensor>& before,
                                      const std::optional<Tensor>& after) {
   const Int8Kernels& kernels = checked_kernels();
-  const DType dtype = value_type(x, "x");
   Int8Conv p;
-  p.x = values_of(x, "x");
+  p.count = static_cast<int64_t>(inputs.size());
+  STD_TORCH_CHECK(p.count >= 1 && p.count <= kInt8MaxInputs && grow.size() == inputs.size() &&
+                      peaks.size() == inputs.size() && weights.size() == inputs.size() &&
+                      starts.size() == inputs.size() && scales.size() == inputs.size(),
+                  "there must be 1 or ", kInt8MaxInputs, " inputs, and as many of what is theirs");
+  const Tensor& x = inputs[0];
+  const DType dtype = value_type(x, "x");
+  check_picture(x, "x");
+  STD_TORCH_CHECK(weights[0].dim() == 5, "weight must have 5 dimensions");
   p.batch = x.size(0);
-  p.channels = x.size(1);
-  p.height = x.size(2);
-  p.width = x.size(3);
-  p.room = (p.channels + 3) / 4 * 4;
-  STD_TORCH_CHECK(weight.dim() == 5 && weight.size(4) == 4 &&
-                      (weight.size(3) == 8 || weight.size(3) == 16),
-                  "weight must be (vectors, kernel, kernel * room / 4, 8 or 16, 4)");
-  p.vectors = weight.size(0);
-  p.kernel = weight.size(1);
-  p.lanes = weight.size(3);
+  p.height = x.size(2) * grow[0];
+  p.width = x.size(3) * grow[0];
+  p.vectors = weights[0].size(0);
+  p.kernel = weights[0].size(1);
+  p.lanes = weights[0].size(3);
+  STD_TORCH_CHECK(p.lanes == 8 || p.lanes == 16, "a vector must have 8 or 16 lanes");
   STD_TORCH_CHECK(p.kernel >= 1 && p.kernel <= kInt8MaxKernel, "kernel must be 1 to ", kInt8MaxKernel);
-  STD_TORCH_CHECK(p.channels >= 1 && 4 * weight.size(2) == p.kernel * p.room,
-                  "weight is for another number of channels than x has");
   STD_TORCH_CHECK(stride >= 1 && padding >= 0, "stride must be positive, padding not negative");
   STD_TORCH_CHECK(channels > (p.vectors - 1) * p.lanes && channels <= p.vectors * p.lanes,
                   "weight is for another number of channels than are put out");
@@ -121,12 +151,12 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensor& x, const Tensor& peak, const 
   p.out_width = (p.width + 2 * padding - p.kernel) / stride + 1;
   STD_TORCH_CHECK(p.height + 2 * padding >= p.kernel && p.width + 2 * padding >= p.kernel,
                   "x is smaller than the kernel");
+  for (size_t k = 0; k < inputs.size(); ++k) {
+    STD_TORCH_CHECK(value_type(inputs[k], "x") == dtype, "inputs must have one dtype");
+    p.inputs[k] = make_input(p, inputs[k], grow[k], peaks[k], weights[k], starts[k], scales[k]);
+  }
   const int64_t columns = p.vectors * p.lanes + kInt8Slack;
-  p.peaks = column<float>(peak, ScalarType::Float, p.batch, "peak");
-  p.weight = column<int8_t>(weight, ScalarType::Char, weight.numel(), "weight");
-  p.start = column<int32_t>(start, ScalarType::Int, p.vectors * p.lanes, "start");
-  p.scale = column<float>(factors, ScalarType::Float, 3 * columns, "factors");
-  p.bias = p.scale + columns;
+  p.bias = column<float>(factors, ScalarType::Float, 2 * columns, "factors");
   p.slopes = p.bias + columns;
 
   const int64_t sizes[4] = {p.batch, channels, p.out_height, p.out_width};
@@ -147,9 +177,9 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensor& x, const Tensor& peak, const 
     kernels.convolve(dtype, p, begin, end, memory.get());
   });
   Tensor out_peak = new_row(x, p.batch);
-  float* peaks = static_cast<float*>(out_peak.mutable_data_ptr());
+  float* most = static_cast<float*>(out_peak.mutable_data_ptr());
   for (int64_t b = 0; b < p.batch; ++b) {
-    peaks[b] = *std::max_element(p.row_peaks + b * p.out_height,
+    most[b] = *std::max_element(p.row_peaks + b * p.out_height,
                                  p.row_peaks + (b + 1) * p.out_height);
   }
   return {out, out_peak};

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -37,20 +38,27 @@ inline __m256i plus_products(__m256i sums, __m256i inputs, __m256i weights) {
 inline void broadcast(__m512i* to, int32_t four) { *to = _mm512_set1_epi32(four); }
 inline void broadcast(__m256i* to, int32_t four) { *to = _mm256_set1_epi32(four); }
 
+// How one input is read: quantized rows, and from where in them.
+struct Reading {
+  const uint8_t* rows[kInt8MaxKernel];
+  const int8_t* weight;
+  const int32_t* start;
+  int64_t kernel, apart, quads, lanes;  // apart: bytes between pixels; quads of a kernel's row
+};
+
 // The sums of ``pixels`` neighbours in ``vectors`` vectors of channels: (pixels, vectors, lanes).
 template <typename Lanes, int vectors, int pixels>
-void sum_tile(const Int8Conv& p, const uint8_t* const* rows, int64_t at, const int8_t* weight,
-              const int32_t* start, int32_t* to) {
+void sum_tile(const Reading& reading, int64_t at, int32_t* to) {
   Lanes sums[pixels][vectors];
   for (int v = 0; v < vectors; ++v) {
-    const Lanes first = load_vector<Lanes>(start + v * p.lanes);
+    const Lanes first = load_vector<Lanes>(reading.start + v * reading.lanes);
     for (int i = 0; i < pixels; ++i) sums[i][v] = first;
   }
-  const int64_t apart = p.stride * p.room;          // bytes between pixels
-  const int64_t quads = p.kernel * p.room / 4;      // of a row of the kernel
-  const int64_t vector_bytes = p.kernel * quads * static_cast<int64_t>(sizeof(Lanes));
-  for (int64_t y = 0; y < p.kernel; ++y) {
-    const uint8_t* row = rows[y] + at * apart;
+  const int64_t apart = reading.apart, quads = reading.quads;
+  const int64_t vector_bytes = reading.kernel * quads * static_cast<int64_t>(sizeof(Lanes));
+  const int8_t* weight = reading.weight;
+  for (int64_t y = 0; y < reading.kernel; ++y) {
+    const uint8_t* row = reading.rows[y] + at * apart;
     for (int64_t k = 0; k < quads; ++k) {
       Lanes w[vectors];
       for (int v = 0; v < vectors; ++v) w[v] = load_vector<Lanes>(weight + v * vector_bytes);
@@ -64,13 +72,12 @@ void sum_tile(const Int8Conv& p, const uint8_t* const* rows, int64_t at, const i
   }
   for (int i = 0; i < pixels; ++i) {
     for (int v = 0; v < vectors; ++v) {
-      std::memcpy(to + (i * vectors + v) * p.lanes, &sums[i][v], sizeof(Lanes));
+      std::memcpy(to + (i * vectors + v) * reading.lanes, &sums[i][v], sizeof(Lanes));
     }
   }
 }
 
-using SumTile = void (*)(const Int8Conv&, const uint8_t* const*, int64_t, const int8_t*,
-                         const int32_t*, int32_t*);
+using SumTile = void (*)(const Reading&, int64_t, int32_t*);
 
 constexpr int kMostVectors = 4, kMostPixels = 8;
 
@@ -120,41 +127,66 @@ inline T* at(const View& view, int64_t b, int64_t y, int64_t x) {
          x * view.x_stride;
 }
 
-// A row of the input as 8-bit numbers, between ``padding`` zeros on both sides.
+inline void store_bytes(uint8_t* to, __mmask16 some, __m512 x) {
+  // NaN becomes the least integer, of which the lowest byte is 0.
+  const __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(kInt8Zero));
+  _mm_mask_storeu_epi8(to, some, _mm512_cvtepi32_epi8(whole));
+}
+
+// A row of an input as 8-bit numbers.
 template <typename T>
-void quantize(const Int8Conv& p, int64_t b, int64_t y, float share, uint8_t* to) {
-  const __m512 scale = _mm512_set1_ps(share);
-  const __m512i zero = _mm512_set1_epi32(kInt8Zero);
-  const size_t side = static_cast<size_t>(p.padding * p.room);
-  std::memset(to, kInt8Zero, side);
-  to += side;
-  for (int64_t x = 0; x < p.width; ++x, to += p.room) {
-    const T* from = at<const T>(p.x, b, y, x);
-    for (int64_t c = 0; c < p.channels; c += kWide) {
-      const __m512 values = load(first_lanes(p.channels - c), from + c);
-      // NaN becomes the least integer, of which the lowest byte is 0.
-      const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(values, scale));
-      _mm_mask_storeu_epi8(to + c, first_lanes(p.room - c),
-                           _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, zero)));
+void quantize(const Int8Input& in, int64_t b, int64_t y, int64_t width, __m512 share, uint8_t* to) {
+  for (int64_t x = 0; x < width; ++x, to += in.room) {
+    const T* from = at<const T>(in.x, b, y, x);
+    for (int64_t c = 0; c < in.channels; c += kWide) {
+      const __m512 values = load(first_lanes(in.channels - c), from + c);
+      store_bytes(to + c, first_lanes(in.room - c), _mm512_mul_ps(values, share));
     }
   }
-  std::memset(to, kInt8Zero, side);
+}
+
+// The same of an input of half the size: each pixel is 9, 3, 3 and 1 sixteenth of the nearest four.
+template <typename T>
+void quantize_half(const Int8Input& in, int64_t b, int64_t y, int64_t height, int64_t width,
+                   __m512 share, uint8_t* to) {
+  const int64_t last_row = height / 2 - 1, last_column = width / 2 - 1;
+  const int64_t near_row = y / 2;
+  const int64_t far_row = std::clamp<int64_t>(near_row + (y % 2 == 0 ? -1 : 1), 0, last_row);
+  const __m512 three = _mm512_set1_ps(3);
+  const __m512 of_sum = _mm512_mul_ps(share, _mm512_set1_ps(1.0f / 16));
+  for (int64_t x = 0; x < width; ++x, to += in.room) {
+    const int64_t near = x / 2;
+    const int64_t far = std::clamp<int64_t>(near + (x % 2 == 0 ? -1 : 1), 0, last_column);
+    const T* corners[4] = {at<const T>(in.x, b, near_row, near), at<const T>(in.x, b, near_row, far),
+                           at<const T>(in.x, b, far_row, near), at<const T>(in.x, b, far_row, far)};
+    for (int64_t c = 0; c < in.channels; c += kWide) {
+      const __mmask16 some = first_lanes(in.channels - c);
+      const __m512 upper = _mm512_fmadd_ps(three, load(some, corners[0] + c), load(some, corners[1] + c));
+      const __m512 lower = _mm512_fmadd_ps(three, load(some, corners[2] + c), load(some, corners[3] + c));
+      const __m512 sum = _mm512_fmadd_ps(three, upper, lower);
+      store_bytes(to + c, first_lanes(in.room - c), _mm512_mul_ps(sum, of_sum));
+    }
+  }
 }
 
 struct Channels {  // of those that are put out
   int64_t first, count;
 };
 
-// What the sums of a pixel become, and the largest magnitude of it and of those before.
+// What the sums of a pixel become, and the largest magnitude of it and of those before. ``sums``
+// and ``shares`` are of each input.
 template <typename T>
-__m512 finish(const Int8Conv& p, const int32_t* sums, Channels channels, __m512 share,
-              const T* before, const T* after, T* to, __m512 most) {
+__m512 finish(const Int8Conv& p, const int32_t* const* sums, const __m512* shares,
+              Channels channels, const T* before, const T* after, T* to, __m512 most) {
   for (int64_t i = 0; i < channels.count; i += kWide) {
     const int64_t c = channels.first + i;
     const __mmask16 some = first_lanes(channels.count - i);
-    const __m512 whole = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + i));
-    __m512 value = _mm512_fmadd_ps(whole, _mm512_mul_ps(_mm512_loadu_ps(p.scale + c), share),
-                                   _mm512_loadu_ps(p.bias + c));
+    __m512 value = _mm512_loadu_ps(p.bias + c);
+    for (int64_t k = 0; k < p.count; ++k) {
+      const __m512 whole = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[k] + i));
+      const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.inputs[k].scale + c), shares[k]);
+      value = _mm512_fmadd_ps(whole, scale, value);
+    }
     if (before != nullptr) value = _mm512_add_ps(value, load(some, before + c));
     const __mmask16 below = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
     value = _mm512_mask_mul_ps(value, below, value, _mm512_loadu_ps(p.slopes + c));
@@ -165,37 +197,84 @@ __m512 finish(const Int8Conv& p, const int32_t* sums, Channels channels, __m512 
   return most;
 }
 
-int64_t row_bytes(const Int8Conv& p) { return (p.width + 2 * p.padding) * p.room; }
+// The rows of one input that lie in memory: the last ``kernel`` of them, and one of zeros.
+template <typename T>
+class Rows {
+ public:
+  Rows(const Int8Conv& p, const Int8Input& in, uint8_t* memory)
+      : p_(p), in_(in), memory_(memory), bytes_(row_bytes(p, in)) {
+    // Zeros on both sides are written here, and stay.
+    std::memset(memory, kInt8Zero, static_cast<size_t>((p.kernel + 1) * bytes_));
+  }
 
-int64_t scratch(const Int8Conv& p) { return (p.kernel + 1) * row_bytes(p); }
+  static int64_t row_bytes(const Int8Conv& p, const Int8Input& in) {
+    return (p.width + 2 * p.padding) * in.room;
+  }
+
+  // Points ``rows`` to those that begin at ``top``.
+  void read(int64_t b, int64_t top, const uint8_t** rows) {
+    if (b != sample_) {
+      sample_ = b;
+      known_ = top - 1;
+      const float peak = in_.peaks[b];
+      share_ = _mm512_set1_ps(peak > 0 ? kInt8Peak / peak : 0);
+    }
+    for (int64_t k = 0; k < p_.kernel; ++k) {
+      const int64_t y = top + k;
+      const bool inside = y >= 0 && y < p_.height;
+      uint8_t* kept = memory_ + (inside ? y % p_.kernel : p_.kernel) * bytes_;
+      if (inside && y > known_) {
+        uint8_t* to = kept + p_.padding * in_.room;
+        if (in_.half) {
+          quantize_half<T>(in_, b, y, p_.height, p_.width, share_, to);
+        } else {
+          quantize<T>(in_, b, y, p_.width, share_, to);
+        }
+      }
+      rows[k] = kept;
+    }
+    known_ = top + p_.kernel - 1;
+  }
+
+ private:
+  const Int8Conv& p_;
+  const Int8Input& in_;
+  uint8_t* memory_;
+  int64_t bytes_, known_ = -1, sample_ = -1;
+  __m512 share_ = _mm512_setzero_ps();
+};
+
+int64_t input_bytes(const Int8Conv& p, const Int8Input& in) {
+  return (p.kernel + 1) * Rows<float>::row_bytes(p, in);
+}
+
+int64_t scratch(const Int8Conv& p) {
+  int64_t bytes = 0;
+  for (int64_t k = 0; k < p.count; ++k) bytes += input_bytes(p, p.inputs[k]);
+  return bytes;
+}
 
 template <typename T>
 void convolve_as(const Int8Conv& p, int64_t begin, int64_t end, uint8_t* memory) {
-  const int64_t bytes = row_bytes(p);
-  uint8_t* const outside = memory + p.kernel * bytes;
-  std::memset(outside, kInt8Zero, static_cast<size_t>(bytes));
+  std::optional<Rows<T>> rows[kInt8MaxInputs];
+  for (int64_t k = 0; k < p.count; ++k) {
+    rows[k].emplace(p, p.inputs[k], memory);
+    memory += input_bytes(p, p.inputs[k]);
+  }
   const int64_t blocks = (p.vectors + kMostVectors - 1) / kMostVectors;
-  int64_t known = -1;  // rows of the input up to here lie in memory, the last ``kernel`` of them
-  int64_t sample = -1;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t b = row / p.out_height, y = row % p.out_height;
-    const float peak = p.peaks[b];
-    const float to_bytes = peak > 0 ? kInt8Peak / peak : 0, share = peak / kInt8Peak;
-    const int64_t top = y * p.stride - p.padding;
-    if (b != sample) {
-      sample = b;
-      known = top - 1;
+    Reading readings[kInt8MaxInputs];
+    __m512 shares[kInt8MaxInputs];
+    for (int64_t k = 0; k < p.count; ++k) {
+      const Int8Input& in = p.inputs[k];
+      rows[k]->read(b, y * p.stride - p.padding, readings[k].rows);
+      readings[k].kernel = p.kernel;
+      readings[k].apart = p.stride * in.room;
+      readings[k].quads = p.kernel * in.room / 4;
+      readings[k].lanes = p.lanes;
+      shares[k] = _mm512_set1_ps(in.peaks[b] / kInt8Peak);
     }
-    const uint8_t* rows[kInt8MaxKernel];
-    for (int64_t k = 0; k < p.kernel; ++k) {
-      const int64_t source = top + k;
-      const bool inside = source >= 0 && source < p.height;
-      uint8_t* kept = memory + (source + p.kernel) % p.kernel * bytes;
-      if (inside && source > known) quantize<T>(p, b, source, to_bytes, kept);
-      rows[k] = inside ? kept : outside;
-    }
-    known = top + p.kernel - 1;
-    const __m512 scale = _mm512_set1_ps(share);
     __m512 most = _mm512_setzero_ps();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * p.vectors / blocks;
@@ -207,18 +286,24 @@ void convolve_as(const Int8Conv& p, int64_t begin, int64_t end, uint8_t* memory)
       const int64_t pixels = (p.out_width + tiles - 1) / tiles;
       const SumTile sum = p.lanes == 8 ? tile_of<__m256i>(vectors, pixels)
                                        : tile_of<__m512i>(vectors, pixels);
-      const int8_t* weight = p.weight + first * p.kernel * p.kernel * p.room * p.lanes;
+      for (int64_t k = 0; k < p.count; ++k) {
+        const Int8Input& in = p.inputs[k];
+        readings[k].weight = in.weight + first * p.kernel * p.kernel * in.room * p.lanes;
+        readings[k].start = in.start + channels.first;
+      }
+      alignas(64) int32_t sums[kInt8MaxInputs][kMostPixels * kMostVectors * kWide + kWide];
       // The last tile takes some pixels again where the width is no multiple.
-      alignas(64) int32_t sums[kMostPixels * kMostVectors * kWide + kWide];
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t x0 = std::min(tile * pixels, p.out_width - pixels);
-        sum(p, rows, x0, weight, p.start + channels.first, sums);
+        for (int64_t k = 0; k < p.count; ++k) sum(readings[k], x0, sums[k]);
         for (int64_t i = 0; i < pixels; ++i) {
+          const int64_t skip = i * vectors * p.lanes;
+          const int32_t* const of_pixel[kInt8MaxInputs] = {sums[0] + skip, sums[1] + skip};
           const auto beside = [&](const View& view) {
             return view.data == nullptr ? nullptr : at<const T>(view, b, y, x0 + i);
           };
-          most = finish<T>(p, sums + i * vectors * p.lanes, channels, scale, beside(p.before),
-                           beside(p.after), at<T>(p.out, b, y, x0 + i), most);
+          most = finish<T>(p, of_pixel, shares, channels, beside(p.before), beside(p.after),
+                           at<T>(p.out, b, y, x0 + i), most);
         }
       }
     }
