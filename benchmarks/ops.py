@@ -12,6 +12,7 @@ whose tensors stay in the caches may be above 100 %.
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ from torch import Tensor
 from vfi_cli import memory
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.color import codings
-from vfi_cli.native import motion_ops, ops, plane_ops
+from vfi_cli.native import int8_ops, motion_ops, ops, plane_ops
 from vfi_cli.native.motion_reference import grid_to_tiles
 
 #: What every operator should reach: so many times its twin, or this part of the copying rate.
@@ -257,6 +258,30 @@ def fused_cases(height: int, width: int) -> list[Case]:
     ]
 
 
+def int8_cases(height: int, width: int) -> list[Case]:
+    """Convolutions of the default model, as it runs on a CPU with AVX-512 VNNI; their twin adds up
+    in float64, where sums are as exact."""
+    if int8_ops.kernels() is None:
+        return []
+    made = []
+    for channels, scale in ((24, 4), (96, 16)):
+        size = (1, channels, height // scale, width // scale)
+        x = torch.randn(size).bfloat16().contiguous(memory_format=torch.channels_last)
+        packed = int8_ops.pack(torch.randn(channels, channels, 3, 3), torch.randn(channels), 0.2)
+        seen = [int8_ops.Input(x, int8_ops.int8_peak(x))]
+        made.append(
+            case(
+                f"conv_int8, 3 × 3 of {channels} channels at 1/{scale}",
+                functools.partial(int8_ops.conv_int8, seen, packed, before=x),
+                *(x, *packed.weights),
+            )
+        )
+        if channels == 24:
+            peak = functools.partial(int8_ops.int8_peak, x)
+            made.append(case("int8_peak, 24 channels at 1/4", peak, x))
+    return made
+
+
 def plane_cases(height: int, width: int) -> list[Case]:
     """Between the planes of 8-bit 4:2:0, as nearly all video has it, and pictures."""
     layout = PlaneLayout("yuv", 8, 1, 1)
@@ -325,6 +350,7 @@ def main() -> None:
     rows = cases(options.height, options.width, options.device)
     if options.device == "cpu":
         rows += fused_cases(options.height, options.width)
+        rows += int8_cases(options.height, options.width)
         rows += plane_cases(options.height, options.width)
     behind = []
     for row in rows:

@@ -198,6 +198,8 @@ def _cores() -> int:
 def _cpu_features() -> str:
     import torch
 
+    from vfi_cli.native import int8_ops
+
     features = [torch.backends.cpu.get_cpu_capability()]
     for name, probe in (
         ("AVX-512 bfloat16", "_is_avx512_bf16_supported"),
@@ -206,6 +208,9 @@ def _cpu_features() -> str:
         supported = getattr(torch.cpu, probe, None)
         if supported is not None and supported():
             features.append(name)
+    kernels = int8_ops.kernels()
+    if kernels is not None:
+        features.append(f"int8 by {kernels}")
     return ", ".join(features)
 
 

@@ -195,5 +195,5 @@ STABLE_TORCH_LIBRARY_IMPL(vfi, CPU, m) {
 }  // namespace vfi
 
 extern "C" __attribute__((visibility("default"))) const char* vfi_int8_kernels() {
-  return vfi::int8_kernels() == nullptr ? nullptr : "avx512 vnni";
+  return vfi::int8_kernels() == nullptr ? nullptr : "AVX-512 VNNI";
 }
