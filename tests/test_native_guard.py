@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vfi_cli.native import motion_ops, ops
+from vfi_cli.native import int8_ops, motion_ops, ops
 from vfi_cli.native.motion_ops import Steps
 from vfi_cli.native.motion_reference import grid_to_tiles
 
@@ -44,7 +44,7 @@ def run_all(behind: bool) -> None:
     torch.manual_seed(0)
 
     def put(x: Tensor, last: bool = True) -> Tensor:
-        layout = torch.channels_last if last else torch.contiguous_format
+        layout = torch.channels_last if last and x.dim() == 4 else torch.contiguous_format
         return guarded(x.contiguous(memory_format=layout), behind=behind)
 
     for dtype in (torch.float32, torch.bfloat16):
@@ -80,6 +80,26 @@ def run_all(behind: bool) -> None:
             if channels % 4 == 0:
                 flow = put(9 * torch.randn(1, 4, 8, 12), False)
                 motion_ops.warp_concat(x, x, x, flow)
+        if int8_ops.kernels() is not None:
+            for channels, made, stride in ((4, 24, 1), (13, 45, 2), (24, 80, 1), (33, 64, 1)):
+                x = put(torch.randn(1, channels, 6, 11).to(dtype))
+                twice = put(torch.randn(1, 5, 3, 5).to(dtype))
+                wide = put(torch.randn(1, channels, 6, 10).to(dtype))
+                single = int8_ops.pack(torch.randn(made, channels, 3, 3), torch.randn(made))
+                double = int8_ops.pack(
+                    torch.randn(made, channels + 5, 3, 3), None, inputs=[channels, 5]
+                )
+                for packed in (single, double):
+                    for part in (packed.weights, packed.starts, packed.scales):
+                        part[:] = [put(each, False) for each in part]
+                x_seen = int8_ops.Input(x, put(int8_ops.int8_peak(x), False))
+                beside = put(torch.randn(1, made, -(-6 // stride), -(-11 // stride)).to(dtype))
+                int8_ops.conv_int8([x_seen], single, stride=stride, before=beside, after=beside)
+                inputs = [
+                    int8_ops.Input(each, int8_ops.int8_peak(each), grow)
+                    for each, grow in ((wide, 1), (twice, 2))
+                ]
+                int8_ops.conv_int8(inputs, double._replace(factors=put(double.factors, False)))
         picture = put(torch.rand(1, 3, 16, 24), False)
         features = put(torch.randn(1, 4 * 4, 9, 13).to(dtype))
         motion_ops.pack_picture(picture, features=features, channels=8, dtype=dtype)

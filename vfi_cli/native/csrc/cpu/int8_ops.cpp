@@ -87,7 +87,8 @@ Tensor int8_peak(const Tensor& x) {
     }
   });
   for (int64_t b = 0; b < batch; ++b) {
-    of_sample[b] = height == 0 ? 0 : *std::max_element(of_row + b * height, of_row + (b + 1) * height);
+    const float* first = of_row + b * height;
+    of_sample[b] = height == 0 ? 0 : *std::max_element(first, first + height);
   }
   return out;
 }
@@ -140,7 +141,8 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensors& inputs, const Sizes& grow, c
   p.kernel = weights[0].size(1);
   p.lanes = weights[0].size(3);
   STD_TORCH_CHECK(p.lanes == 8 || p.lanes == 16, "a vector must have 8 or 16 lanes");
-  STD_TORCH_CHECK(p.kernel >= 1 && p.kernel <= kInt8MaxKernel, "kernel must be 1 to ", kInt8MaxKernel);
+  STD_TORCH_CHECK(p.kernel >= 1 && p.kernel <= kInt8MaxKernel, "kernel must be 1 to ",
+                  kInt8MaxKernel);
   STD_TORCH_CHECK(stride >= 1 && padding >= 0, "stride must be positive, padding not negative");
   STD_TORCH_CHECK(channels > (p.vectors - 1) * p.lanes && channels <= p.vectors * p.lanes,
                   "weight is for another number of channels than are put out");

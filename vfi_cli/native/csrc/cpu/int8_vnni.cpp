@@ -86,10 +86,16 @@ constexpr int most_pixels(int64_t vectors) { return vectors == 4 ? 6 : kMostPixe
 
 template <typename Lanes, int vectors>
 SumTile tile_of(int64_t pixels) {
+  constexpr int most = most_pixels(vectors);
   constexpr SumTile tiles[kMostPixels] = {
-      sum_tile<Lanes, vectors, 1>, sum_tile<Lanes, vectors, 2>, sum_tile<Lanes, vectors, 3>,
-      sum_tile<Lanes, vectors, 4>, sum_tile<Lanes, vectors, 5>, sum_tile<Lanes, vectors, 6>,
-      sum_tile<Lanes, vectors, vectors == 4 ? 6 : 7>, sum_tile<Lanes, vectors, vectors == 4 ? 6 : 8>};
+      sum_tile<Lanes, vectors, 1>,
+      sum_tile<Lanes, vectors, 2>,
+      sum_tile<Lanes, vectors, 3>,
+      sum_tile<Lanes, vectors, 4>,
+      sum_tile<Lanes, vectors, 5>,
+      sum_tile<Lanes, vectors, 6>,
+      sum_tile<Lanes, vectors, std::min(7, most)>,
+      sum_tile<Lanes, vectors, most>};
   return tiles[pixels - 1];
 }
 
@@ -157,13 +163,15 @@ void quantize_half(const Int8Input& in, int64_t b, int64_t y, int64_t height, in
   for (int64_t x = 0; x < width; ++x, to += in.room) {
     const int64_t near = x / 2;
     const int64_t far = std::clamp<int64_t>(near + (x % 2 == 0 ? -1 : 1), 0, last_column);
-    const T* corners[4] = {at<const T>(in.x, b, near_row, near), at<const T>(in.x, b, near_row, far),
-                           at<const T>(in.x, b, far_row, near), at<const T>(in.x, b, far_row, far)};
+    const T* nearest = at<const T>(in.x, b, near_row, near);
+    const T* across = at<const T>(in.x, b, near_row, far);
+    const T* down = at<const T>(in.x, b, far_row, near);
+    const T* farthest = at<const T>(in.x, b, far_row, far);
     for (int64_t c = 0; c < in.channels; c += kWide) {
       const __mmask16 some = first_lanes(in.channels - c);
-      const __m512 upper = _mm512_fmadd_ps(three, load(some, corners[0] + c), load(some, corners[1] + c));
-      const __m512 lower = _mm512_fmadd_ps(three, load(some, corners[2] + c), load(some, corners[3] + c));
-      const __m512 sum = _mm512_fmadd_ps(three, upper, lower);
+      const __m512 here = _mm512_fmadd_ps(three, load(some, nearest + c), load(some, across + c));
+      const __m512 there = _mm512_fmadd_ps(three, load(some, down + c), load(some, farthest + c));
+      const __m512 sum = _mm512_fmadd_ps(three, here, there);
       store_bytes(to + c, first_lanes(in.room - c), _mm512_mul_ps(sum, of_sum));
     }
   }
