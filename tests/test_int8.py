@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests import fusedkit, test_fused, test_fused_networks
 from tests.fusedkit import last, psnr
 from vfi_cli.errors import DeviceError, ModelError
-from vfi_cli.models import base
+from vfi_cli.models import base, load_model
 from vfi_cli.models.base import WITH_INT8, Interpolator, pick_dtype
 from vfi_cli.models.packed import ActivatedConv, Values
 from vfi_cli.models.rife import RIFE
@@ -265,14 +265,20 @@ def test_pictures_are_those_of_float32(
 
 
 @needs_kernels
-def test_the_default_model_makes_the_same_picture() -> None:
-    """With its own weights: closer than what it is wrong by, by far."""
-    from vfi_cli.models import load_model
-
+@pytest.mark.parametrize("bfloat16", [True, False])
+def test_the_default_model_makes_the_same_picture(
+    bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own weights: closer than what it is wrong by, by far. A processor that has 8-bit
+    products alone does the rest in float32."""
+    monkeypatch.setattr(base, "_fast_bfloat16", lambda: bfloat16)
     frames = fusedkit.bikes(range(40, 43), 270, 480)
     between = frames[:, [0, 2]].contiguous()
     exact = load_model(device="cpu", dtype="float32").interpolate(between, 0.5)
-    made = load_model(device="cpu", dtype="int8").interpolate(between, 0.5)
+    quick = load_model(device="cpu", dtype="int8")
+    held = next(quick.network.parameters()).dtype
+    assert held == (torch.bfloat16 if bfloat16 else torch.float32)
+    made = quick.interpolate(between, 0.5)
     assert psnr(made, exact) > 45
     assert abs(psnr(made, frames[:, 1]) - psnr(exact, frames[:, 1])) < 0.05
 
