@@ -144,7 +144,7 @@ WRONG = [
     (["frames", "x", "--inter", "0"], "--inter"),
     (["frames", "x", "--inter", "many"], "--inter"),
     (["frames", "x", "--device", "gpu"], "'gpu' is not a device"),
-    (["frames", "x", "--dtype", "int8"], "--dtype"),
+    (["frames", "x", "--dtype", "int4"], "--dtype"),
     (["frames", "x", "--scale", "3"], "--scale"),
     (["frames", "x", "--crop", "12"], "'12' is not a size"),
     (["frames", "x", "--naming", "mine"], "--naming"),

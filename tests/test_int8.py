@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from tests import fusedkit, test_fused, test_fused_networks
 from tests.fusedkit import last, psnr
 from vfi_cli.errors import DeviceError, ModelError
-from vfi_cli.models import base, load_model
-from vfi_cli.models.base import WITH_INT8, Interpolator, pick_dtype
+from vfi_cli.models import devices, load_model
+from vfi_cli.models.base import Interpolator
+from vfi_cli.models.devices import WITH_INT8, pick_dtype
 from vfi_cli.models.packed import ActivatedConv, Values
 from vfi_cli.models.rife import RIFE
 from vfi_cli.native import int8_ops, int8_reference, ops
@@ -271,7 +272,7 @@ def test_the_default_model_makes_the_same_picture(
 ) -> None:
     """With its own weights: closer than what it is wrong by, by far. A processor that has 8-bit
     products alone does the rest in float32."""
-    monkeypatch.setattr(base, "_fast_bfloat16", lambda: bfloat16)
+    monkeypatch.setattr(devices, "_fast_bfloat16", lambda: bfloat16)
     frames = fusedkit.bikes(range(40, 43), 270, 480)
     between = frames[:, [0, 2]].contiguous()
     exact = load_model(device="cpu", dtype="float32").interpolate(between, 0.5)
@@ -285,8 +286,8 @@ def test_the_default_model_makes_the_same_picture(
 
 def test_auto_takes_int8_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
-    monkeypatch.setattr(base, "_has_int8", lambda device: device.type == "cpu")
-    monkeypatch.setattr(base, "_has_amx", lambda: False)
+    monkeypatch.setattr(devices, "_has_int8", lambda device: device.type == "cpu")
+    monkeypatch.setattr(devices, "_has_amx", lambda: False)
     assert pick_dtype("auto", cpu, WITH_INT8, int8_measured=True) == torch.int8
     assert pick_dtype("auto", cpu, WITH_INT8) != torch.int8
     assert pick_dtype("int8", cpu, WITH_INT8) == torch.int8
@@ -294,10 +295,10 @@ def test_auto_takes_int8_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(DeviceError, match="int8 needs a CPU"):
         pick_dtype("int8", cuda, WITH_INT8)
     with pytest.raises(ModelError, match="not safe in int8; use float32, bfloat16, float16"):
-        pick_dtype("int8", cpu, base.ALL_DTYPES)
-    monkeypatch.setattr(base, "_has_amx", lambda: True)
+        pick_dtype("int8", cpu, devices.ALL_DTYPES)
+    monkeypatch.setattr(devices, "_has_amx", lambda: True)
     assert pick_dtype("auto", cpu, WITH_INT8, int8_measured=True) == torch.bfloat16
-    monkeypatch.setattr(base, "_has_int8", lambda device: False)
+    monkeypatch.setattr(devices, "_has_int8", lambda device: False)
     with pytest.raises(DeviceError, match="int8 needs a CPU"):
         pick_dtype("int8", cpu, WITH_INT8)
 

@@ -9,8 +9,8 @@ import torch
 
 from vfi_cli.errors import DeviceError, ModelError, UsageError
 from vfi_cli.models import load_model, weights
-from vfi_cli.models.base import pick_device, pick_dtype
 from vfi_cli.models.checkpoint import sha256_of
+from vfi_cli.models.devices import pick_device, pick_dtype
 from vfi_cli.models.rife import RIFE
 
 MANIFEST = """

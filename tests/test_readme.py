@@ -269,7 +269,7 @@ def check_transcript(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def without_numbers(line: str) -> str:
-    line = re.sub(r"\b(bfloat16|float32)\b", "TYPE", line)
+    line = re.sub(r"\b(bfloat16|float32|int8)\b", "TYPE", line)
     line = re.sub(r"\b(kB|MB|GB)\b", "BYTES", line)
     return " ".join(re.sub(r"\d+([.:×]\d+)*(\ss\b)?", "0", line).replace("cuts", "cut").split())
 

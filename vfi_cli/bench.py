@@ -286,7 +286,7 @@ def machine(device: str) -> str:
     """The device and software in words, as a report needs them."""
     import torch
 
-    from vfi_cli.models.base import pick_device
+    from vfi_cli.models.devices import pick_device
 
     chosen = pick_device(device)
     if chosen.type == "cuda":

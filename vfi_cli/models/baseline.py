@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vfi_cli.models.base import FLOAT32_ONLY, Memo, Motion, Network
+from vfi_cli.models.base import Memo, Motion, Network
+from vfi_cli.models.devices import FLOAT32_ONLY
 
 
 class _Baseline(Network):

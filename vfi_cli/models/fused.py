@@ -211,10 +211,10 @@ class _FusedBlock:
                 conv.weight, conv.bias, slopes, stride=stride, groups=groups, int8=int8
             )
 
-        def leaky(activation: nn.Module) -> float | Tensor:
+        def slopes_after(activation: nn.Module) -> float | Tensor:
             return slopes_of(activation) if spec.body == "prelu" else slope
 
-        self.second = activated(cast(nn.Conv2d, second[0]), leaky(second[1]))
+        self.second = activated(cast(nn.Conv2d, second[0]), slopes_after(second[1]))
         self.convs: list[ActivatedConv] = []
         for module in block.convblock:
             if spec.body == "beta":
@@ -230,7 +230,7 @@ class _FusedBlock:
                 )
             else:
                 parts = cast(nn.Sequential, module)
-                self.convs.append(activated(cast(nn.Conv2d, parts[0]), leaky(parts[1])))
+                self.convs.append(activated(cast(nn.Conv2d, parts[0]), slopes_after(parts[1])))
         last = block.lastconv[0] if spec.shuffle else block.lastconv  # type: ignore[index]
         shuffle = 2 if spec.shuffle else 1
         weight, bias = tiling(cast(nn.ConvTranspose2d, last), shuffle, keep=5 + tells)

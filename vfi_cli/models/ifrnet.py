@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vfi_cli.models.base import WITH_INT8, Memo, Motion, Network
+from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import dtype_of, resize, resize_flow, warp
+from vfi_cli.models.devices import WITH_INT8
 from vfi_cli.models.fused_ifrnet import fused
 from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict

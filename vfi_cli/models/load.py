@@ -6,9 +6,10 @@ import difflib
 import os
 
 from vfi_cli.errors import ModelError
-from vfi_cli.models.base import Interpolator, pick_device
+from vfi_cli.models.base import Interpolator
 from vfi_cli.models.baseline import BASELINES
 from vfi_cli.models.checkpoint import identify, read_state_dict, sha256_of, stated
+from vfi_cli.models.devices import pick_device
 from vfi_cli.models.registry import registry
 from vfi_cli.models.weights import locate
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vfi_cli.models.base import ALL_DTYPES, WITH_INT8, Memo, Motion, Network
+from vfi_cli.models.base import Memo, Motion, Network
 from vfi_cli.models.blocks import conv_prelu, dtype_of, resize, resize_flow, warp
+from vfi_cli.models.devices import ALL_DTYPES, WITH_INT8
 from vfi_cli.models.fused_rife import fused
 from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict

@@ -22,8 +22,9 @@ from torch import Tensor
 from vfi_cli.errors import ModelError, OutputError, UsageError
 from vfi_cli.models import catalogue, weights
 from vfi_cli.models.archive import take_out
-from vfi_cli.models.base import DTYPES, PRECISIONS, Network
+from vfi_cli.models.base import Network
 from vfi_cli.models.checkpoint import NO_LICENCE, identify, read_state_dict, stated
+from vfi_cli.models.devices import DTYPES, PRECISIONS
 from vfi_cli.models.download import (
     Policy,
     ProgressCallback,

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from vfi_cli.errors import InputError, UsageError
-from vfi_cli.models.base import pick_device
+from vfi_cli.models.devices import pick_device
 from vfi_cli.training.cache import cache_clips
 from vfi_cli.training.checkpoint import LAST
 from vfi_cli.training.clips import ArrayClip
