@@ -17,6 +17,7 @@ from vfi_cli.errors import DeviceError, UsageError
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.registry import registry
+from vfi_cli.native import ops
 from vfi_cli.native.ops import use_reference
 
 TINY = (64, 48)
@@ -181,6 +182,13 @@ def test_the_bottleneck_is_the_longest_stage_of_the_slowest_thread() -> None:
     assert report.threads == {"reader": 4, "model": 5.5, "writer": 5}
     assert report.bottleneck.name == "colour", "though encoding is the longest stage of all"
     assert report.speed == 2 / 60
+
+
+def test_operators_that_are_slower_than_need_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "available", lambda device="cpu": True)
+    assert "plain torch" not in bench.machine("cpu")
+    monkeypatch.setattr(ops, "available", lambda device="cpu": False)
+    assert bench.machine("cpu").endswith("operators in plain torch, slower: see vfi doctor")
 
 
 def test_what_cannot_be_run_is_refused() -> None:

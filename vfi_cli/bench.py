@@ -287,13 +287,15 @@ def machine(device: str) -> str:
     import torch
 
     from vfi_cli.models.devices import pick_device
+    from vfi_cli.native import ops
 
     chosen = pick_device(device)
+    slower = "" if ops.available(chosen) else "; operators in plain torch, slower: see vfi doctor"
     if chosen.type == "cuda":
-        return f"torch {torch.__version__}, {torch.cuda.get_device_name(chosen)}"
-    kernels = torch.backends.cpu.get_cpu_capability()
+        return f"torch {torch.__version__}, {torch.cuda.get_device_name(chosen)}{slower}"
+    kernels = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
     threads = torch.get_num_threads()
-    return f"torch {torch.__version__}, {threads} thread(s) of {platform.machine()}, {kernels}"
+    return f"torch {torch.__version__}, {threads} thread(s) of {kernels}{slower}"
 
 
 def _busy() -> float | None:
