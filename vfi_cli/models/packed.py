@@ -225,6 +225,8 @@ class ActivatedConv:
             y = self._conv(resize(x, grow) if grow > 1 else x)
             if self._slopes is not None:
                 activate_(y, self._slopes, before=before, after=after)
+            elif before is not None or after is not None:
+                raise ValueError("with a leaky ReLU in the convolution nothing can be added")
             return Values(y)
         if len(values) < len(self._inputs):
             values = tuple(Values(part) for part in values[0].x.split(self._inputs, 1))

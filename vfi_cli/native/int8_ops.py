@@ -28,8 +28,6 @@ from torch import Tensor
 from vfi_cli.native import int8_reference as reference
 from vfi_cli.native import ops
 
-#: The largest kernel.
-MAX_KERNEL = 8
 #: What is one number a channel is read in sixteens, and so has sixteen more.
 _SLACK = 16
 

@@ -6,7 +6,7 @@
 namespace vfi {
 
 // Zero among the quantized inputs, which are unsigned: what is left of it in the sums is taken
-// away where they begin (Int8Conv::start).
+// away where they begin (Int8Input::start).
 constexpr int kInt8Zero = 128;
 constexpr int kInt8Peak = 127;
 constexpr int64_t kInt8MaxKernel = 8;
