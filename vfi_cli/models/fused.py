@@ -20,6 +20,7 @@ from vfi_cli.models.packed import (
     BandedConv,
     Side,
     Values,
+    activated,
     packed_conv,
     prepared,
     reading,
@@ -204,17 +205,7 @@ class _FusedBlock:
         # Pictures and flow differ too much in size to be rounded alike: never 8-bit numbers.
         self.first = BandedConv(cast(nn.Conv2d, first[0]), places, channels, slope)
         self.first_slopes = slopes_of(first[1])
-
-        def activated(conv: nn.Conv2d, slopes: float | Tensor) -> ActivatedConv:
-            stride, groups = int(conv.stride[0]), conv.groups
-            return ActivatedConv(
-                conv.weight, conv.bias, slopes, stride=stride, groups=groups, int8=int8
-            )
-
-        def slopes_after(activation: nn.Module) -> float | Tensor:
-            return slopes_of(activation) if spec.body == "prelu" else slope
-
-        self.second = activated(cast(nn.Conv2d, second[0]), slopes_after(second[1]))
+        self.second = activated(second, int8=int8)
         self.convs: list[ActivatedConv] = []
         for module in block.convblock:
             if spec.body == "beta":
@@ -229,8 +220,7 @@ class _FusedBlock:
                     ActivatedConv(weight, bias, slopes, groups=conv.groups, int8=int8)
                 )
             else:
-                parts = cast(nn.Sequential, module)
-                self.convs.append(activated(cast(nn.Conv2d, parts[0]), slopes_after(parts[1])))
+                self.convs.append(activated(cast(nn.Sequential, module), int8=int8))
         last = block.lastconv[0] if spec.shuffle else block.lastconv  # type: ignore[index]
         shuffle = 2 if spec.shuffle else 1
         weight, bias = tiling(cast(nn.ConvTranspose2d, last), shuffle, keep=5 + tells)

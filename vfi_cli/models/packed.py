@@ -245,12 +245,13 @@ class ActivatedConv:
 
 
 def activated(module: nn.Sequential, *, int8: bool) -> ActivatedConv:
-    """A convolution and its PReLU."""
-    conv = cast(nn.Conv2d, module[0])
+    """A convolution and its PReLU or leaky ReLU."""
+    conv, activation = cast(nn.Conv2d, module[0]), module[1]
+    leaky = isinstance(activation, nn.LeakyReLU)
     return ActivatedConv(
         conv.weight,
         conv.bias,
-        slopes_of(module[1]),
+        cast(nn.LeakyReLU, activation).negative_slope if leaky else slopes_of(activation),
         stride=int(conv.stride[0]),
         padding=int(conv.padding[0]),
         groups=conv.groups,

@@ -16,7 +16,6 @@ Where there are no kernels, and within :func:`~vfi_cli.native.ops.use_reference`
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -35,13 +34,7 @@ _SLACK = 16
 @lru_cache
 def kernels() -> str | None:
     """The instruction set that the kernels use here, or None where there are none."""
-    library = ops.build_info()["library"]
-    if library is None:
-        return None
-    name = ctypes.CDLL(library).vfi_int8_kernels
-    name.restype = ctypes.c_char_p
-    found = name()
-    return None if found is None else str(found.decode())
+    return ops.said_by_library("vfi_int8_kernels")
 
 
 class Packed(NamedTuple):
@@ -166,30 +159,7 @@ def _run(name: str, x: Any, *arguments: Any) -> Any:
     return getattr(torch.ops.vfi if native else reference, name)(x, *arguments)
 
 
-def _fake_conv(
-    inputs: Sequence[Tensor],
-    grow: Sequence[int],
-    peaks: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    starts: Sequence[Tensor],
-    scales: Sequence[Tensor],
-    factors: Tensor,
-    channels: int,
-    stride: int,
-    padding: int,
-    before: Tensor | None,
-    after: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    x, kernel = inputs[0], weights[0].shape[1]
-    height, width = ((n * grow[0] + 2 * padding - kernel) // stride + 1 for n in x.shape[2:])
-    made = x.new_empty(x.shape[0], channels, height, width)
-    return made.contiguous(memory_format=torch.channels_last), torch.empty_like(peaks[0])
-
-
-def _fake_peak(x: Tensor) -> Tensor:
-    return x.new_empty(len(x), dtype=torch.float32)
-
-
 if ops.available():
-    torch.library.register_fake("vfi::int8_peak", _fake_peak)
-    torch.library.register_fake("vfi::conv_int8", _fake_conv)
+    # The twins also say what comes out where tensors have no values.
+    torch.library.register_fake("vfi::int8_peak", reference.int8_peak)
+    torch.library.register_fake("vfi::conv_int8", reference.conv_int8)

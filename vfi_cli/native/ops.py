@@ -54,21 +54,27 @@ def build_info() -> dict[str, Any]:
         ``kernels`` (the instruction set the CPU kernels use: generic, avx2, avx512), or None;
         ``torch`` the version it was built with, ``torch_target`` the oldest that it serves.
     """
-    kernels = None
-    if _extension.library is not None:
-        name = ctypes.CDLL(str(_extension.library)).vfi_cpu_kernels
-        name.restype = ctypes.c_char_p
-        kernels = name().decode()
     return {
         "available": available(),
         "cuda": _extension.cuda,
         "reason": _extension.reason,
         "advice": _extension.advice,
         "library": None if _extension.library is None else str(_extension.library),
-        "kernels": kernels,
+        "kernels": said_by_library("vfi_cpu_kernels"),
         "torch": _extension.stamp.get("torch"),
         "torch_target": _extension.stamp.get("torch_target"),
     }
+
+
+def said_by_library(name: str) -> str | None:
+    """What a function of the library that returns a text says, None where it or the library says
+    nothing."""
+    if _extension.library is None:
+        return None
+    function = getattr(ctypes.CDLL(str(_extension.library)), name)
+    function.restype = ctypes.c_char_p
+    said = function()
+    return None if said is None else str(said.decode())
 
 
 @contextmanager

@@ -14,9 +14,6 @@
 namespace vfi {
 namespace {
 
-using Tensors = std::vector<Tensor>;
-using Sizes = std::vector<int64_t>;
-
 // For each device to define: the dtypes of values that its kernels take, and the work. ``out`` is
 // a tensor on the device, part of the problem.
 
@@ -58,11 +55,6 @@ void check_sizes(const Tensor& tensor, int64_t batch, int64_t channels, int64_t 
                       tensor.size(1) == channels && tensor.size(2) == height &&
                       tensor.size(3) == width,
                   name, " must be (", batch, " or 1, ", channels, ", ", height, ", ", width, ")");
-}
-
-void check_channels_last(const Tensor& tensor, const char* name) {
-  check_picture(tensor, name);
-  STD_TORCH_CHECK(tensor.stride(1) == 1 || tensor.size(1) == 1, name, " must be channels-last");
 }
 
 // What is sampled is addressed with 32 bits, two pixels at a time.
@@ -132,14 +124,6 @@ void check_reduction(const Motion& motion, int64_t scale, int64_t part) {
                     "scale must equal or divide those of the steps",
                     part == 2 ? " an even number of times" : "");
   }
-}
-
-using Shape = const int64_t (&)[4];
-
-Tensor new_sized(const Tensor& like, Shape sizes, ScalarType dtype, bool channels_last) {
-  return torch::stable::empty(
-      {sizes, 4}, dtype, torch::headeronly::Layout::Strided, like.device(), false,
-      channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
 }
 
 // --------------------------------------------------------------------------- motion

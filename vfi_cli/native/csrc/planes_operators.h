@@ -10,9 +10,7 @@
 namespace vfi {
 namespace {
 
-using Tensors = std::vector<Tensor>;
 using Numbers = std::vector<double>;
-using Sizes = std::vector<int64_t>;
 
 // For each device to define; ``like`` is on it.
 void run(const Tensor& like, const DecodePlanes& p);

@@ -12,6 +12,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <limits>
+#include <vector>
 
 #include "stencil.h"
 
@@ -21,6 +22,8 @@ namespace {
 using torch::headeronly::MemoryFormat;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using Tensors = std::vector<Tensor>;
+using Sizes = std::vector<int64_t>;
 
 inline DType dtype_of(const Tensor& tensor, const char* name) {
   switch (tensor.scalar_type()) {
@@ -50,6 +53,11 @@ inline void check_picture(const Tensor& tensor, const char* name) {
   STD_TORCH_CHECK(tensor.size(2) < std::numeric_limits<int32_t>::max() &&
                       tensor.size(3) < std::numeric_limits<int32_t>::max(),
                   name, " is too large");
+}
+
+inline void check_channels_last(const Tensor& tensor, const char* name) {
+  check_picture(tensor, name);
+  STD_TORCH_CHECK(tensor.stride(1) == 1 || tensor.size(1) == 1, name, " must be channels-last");
 }
 
 inline void check_alike(const Tensor& tensor, const Tensor& other, const char* name,
@@ -116,12 +124,18 @@ inline bool is_channels_last(const Tensor& tensor) {
   return tensor.size(1) > 1 && tensor.stride(1) == 1 && tensor.stride(3) >= tensor.size(1);
 }
 
-inline Tensor new_tensor(const Tensor& like, int64_t channels, ScalarType dtype,
-                         bool channels_last = false) {
-  const int64_t sizes[4] = {like.size(0), channels, like.size(2), like.size(3)};
+using Shape = const int64_t (&)[4];
+
+inline Tensor new_sized(const Tensor& like, Shape sizes, ScalarType dtype, bool channels_last) {
   return torch::stable::empty(
       {sizes, 4}, dtype, torch::headeronly::Layout::Strided, like.device(), false,
       channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+}
+
+inline Tensor new_tensor(const Tensor& like, int64_t channels, ScalarType dtype,
+                         bool channels_last = false) {
+  const int64_t sizes[4] = {like.size(0), channels, like.size(2), like.size(3)};
+  return new_sized(like, sizes, dtype, channels_last);
 }
 
 inline Tensor new_sums(const Tensor& like, int64_t channels, bool channels_last = false) {

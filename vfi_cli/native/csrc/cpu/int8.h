@@ -10,9 +10,8 @@ struct Int8Kernels {
   int64_t (*scratch)(const Int8Conv&);
   // The rows [begin, end) of batch·out_height.
   void (*convolve)(DType, const Int8Conv&, int64_t begin, int64_t end, uint8_t* memory);
-  // The largest magnitude of the rows [begin, end) of batch·height of ``x``.
-  float (*peak)(DType, const View& x, int64_t channels, int64_t height, int64_t width,
-                int64_t begin, int64_t end);
+  // The largest magnitude of a row of ``x``.
+  float (*peak)(DType, const View& x, int64_t channels, int64_t width, int64_t batch, int64_t row);
 };
 
 // Those for this machine; null where it cannot multiply 8-bit numbers faster than others.

@@ -2,25 +2,18 @@
 #include "int8.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <tuple>
-#include <vector>
 
 #include "../tensors.h"
+#include "kernels.h"
 
 namespace vfi {
 
 const Int8Kernels* int8_kernels() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  const char* wanted = std::getenv("VFI_CPU_KERNELS");  // as for the other kernels
-  static const bool supported =
-      __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni");
-  if (supported && (wanted == nullptr || std::strcmp(wanted, "avx512") == 0)) {
+#if defined(VFI_X86_KERNELS)
+  if (&kernels() == &kAvx512Kernels && __builtin_cpu_supports("avx512vnni")) {
     return &kVnniKernels;
   }
 #endif
@@ -44,8 +37,7 @@ DType value_type(const Tensor& tensor, const char* name) {
 
 // Values with their channels side by side; pixels and rows may be any distance apart.
 View values_of(const Tensor& tensor, const char* name) {
-  check_picture(tensor, name);
-  STD_TORCH_CHECK(tensor.size(1) == 1 || tensor.stride(1) == 1, name, " must be channels-last");
+  check_channels_last(tensor, name);
   return view_of(tensor);
 }
 
@@ -54,9 +46,6 @@ View beside(const std::optional<Tensor>& tensor, const Tensor& out, const char* 
   check_alike(*tensor, out, name, "the result");
   return values_of(*tensor, name);
 }
-
-using Tensors = std::vector<Tensor>;
-using Sizes = std::vector<int64_t>;
 
 template <typename T>
 const T* column(const Tensor& tensor, ScalarType dtype, int64_t size, const char* name) {
@@ -72,25 +61,31 @@ Tensor new_row(const Tensor& like, int64_t size) {
                               like.device(), false, MemoryFormat::Contiguous);
 }
 
+// The largest of each sample's rows.
+Tensor largest(const Tensor& rows, int64_t batch) {
+  Tensor out = new_row(rows, batch);
+  const int64_t height = batch > 0 ? rows.numel() / batch : 0;
+  const float* of_row = static_cast<const float*>(rows.const_data_ptr());
+  float* of_sample = static_cast<float*>(out.mutable_data_ptr());
+  for (int64_t b = 0; b < batch; ++b, of_row += height) {
+    of_sample[b] = height == 0 ? 0 : *std::max_element(of_row, of_row + height);
+  }
+  return out;
+}
+
 Tensor int8_peak(const Tensor& x) {
   const Int8Kernels& kernels = checked_kernels();
   const DType dtype = value_type(x, "x");
   const View view = values_of(x, "x");
   const int64_t batch = x.size(0), height = x.size(2), width = x.size(3);
   const Tensor rows = new_row(x, batch * height);
-  Tensor out = new_row(x, batch);
   float* of_row = static_cast<float*>(rows.mutable_data_ptr());
-  float* of_sample = static_cast<float*>(out.mutable_data_ptr());
   torch::stable::parallel_for(0, batch * height, 8, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      of_row[row] = kernels.peak(dtype, view, x.size(1), height, width, row, row + 1);
+      of_row[row] = kernels.peak(dtype, view, x.size(1), width, row / height, row % height);
     }
   });
-  for (int64_t b = 0; b < batch; ++b) {
-    const float* first = of_row + b * height;
-    of_sample[b] = height == 0 ? 0 : *std::max_element(first, first + height);
-  }
-  return out;
+  return largest(rows, batch);
 }
 
 Int8Input make_input(const Int8Conv& p, const Tensor& x, int64_t grow, const Tensor& peak,
@@ -162,9 +157,7 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensors& inputs, const Sizes& grow, c
   p.slopes = p.bias + columns;
 
   const int64_t sizes[4] = {p.batch, channels, p.out_height, p.out_width};
-  Tensor out = torch::stable::empty({sizes, 4}, x.scalar_type(),
-                                    torch::headeronly::Layout::Strided, x.device(), false,
-                                    MemoryFormat::ChannelsLast);
+  Tensor out = new_sized(x, sizes, x.scalar_type(), true);
   p.out = view_of(out);
   p.before = beside(before, out, "before");
   p.after = beside(after, out, "after");
@@ -178,13 +171,7 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensors& inputs, const Sizes& grow, c
     const std::unique_ptr<uint8_t[]> memory(new uint8_t[static_cast<size_t>(kernels.scratch(p))]);
     kernels.convolve(dtype, p, begin, end, memory.get());
   });
-  Tensor out_peak = new_row(x, p.batch);
-  float* most = static_cast<float*>(out_peak.mutable_data_ptr());
-  for (int64_t b = 0; b < p.batch; ++b) {
-    most[b] = *std::max_element(p.row_peaks + b * p.out_height,
-                                 p.row_peaks + (b + 1) * p.out_height);
-  }
-  return {out, out_peak};
+  return {out, largest(row_peaks, p.batch)};
 }
 
 }  // namespace

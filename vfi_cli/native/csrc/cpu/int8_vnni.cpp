@@ -328,25 +328,21 @@ void convolve(DType dtype, const Int8Conv& p, int64_t begin, int64_t end, uint8_
 }
 
 template <typename T>
-float peak_as(const View& view, int64_t channels, int64_t height, int64_t width, int64_t begin,
-              int64_t end) {
+float peak_as(const View& view, int64_t channels, int64_t width, int64_t batch, int64_t row) {
   __m512 most = _mm512_setzero_ps();
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t x = 0; x < width; ++x) {
-      const T* from = at<const T>(view, row / height, row % height, x);
-      for (int64_t c = 0; c < channels; c += kWide) {
-        most = larger(most, load(first_lanes(channels - c), from + c));
-      }
+  for (int64_t x = 0; x < width; ++x) {
+    const T* from = at<const T>(view, batch, row, x);
+    for (int64_t c = 0; c < channels; c += kWide) {
+      most = larger(most, load(first_lanes(channels - c), from + c));
     }
   }
   return _mm512_reduce_max_ps(most);
 }
 
-float peak(DType dtype, const View& view, int64_t channels, int64_t height, int64_t width,
-           int64_t begin, int64_t end) {
-  return dtype == DType::float32
-             ? peak_as<float>(view, channels, height, width, begin, end)
-             : peak_as<BFloat16>(view, channels, height, width, begin, end);
+float peak(DType dtype, const View& view, int64_t channels, int64_t width, int64_t batch,
+           int64_t row) {
+  return dtype == DType::float32 ? peak_as<float>(view, channels, width, batch, row)
+                                 : peak_as<BFloat16>(view, channels, width, batch, row);
 }
 
 }  // namespace
