@@ -91,7 +91,7 @@ def test_tiles_hold_what_a_transposed_convolution_and_a_shuffle_make() -> None:
         x = last(torch.randn(2, 6, 4, 8))
         with torch.no_grad():
             wanted = F.pixel_shuffle(conv(x), shuffle)[:, :keep]
-            tiles = packed.tiled(conv, shuffle, keep)(x)
+            tiles = packed.PackedConv(*packed.tiling(conv, shuffle, keep))(x)
         grid = tiles_to_grid(tiles, 2 * shuffle)
         torch.testing.assert_close(grid, wanted, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(tiles_to_grid(grid_to_tiles(grid, 2), 2), grid)

@@ -21,12 +21,10 @@ from vfi_cli.models.packed import (
     Side,
     Values,
     activated,
-    packed_conv,
     prepared,
     reading,
     see,
     slopes_of,
-    tiled,
     tiling,
 )
 from vfi_cli.native.motion_ops import (
@@ -65,7 +63,7 @@ class FusedIFNet:
         self.dtype = dtype_of(network)
         self.features = spec.head_out if spec.head else 0
         self.side_channels = _side_channels(self.features)
-        self.encode = _FusedHead(network.encode) if spec.head else None
+        self.encode = _FusedHead(network.encode, network.int8) if spec.head else None
         self.blocks: list[_FusedBlock] = []
         for i in range(len(spec.widths)):
             block = cast("IFBlock", network.get_submodule(f"block{i}"))
@@ -171,21 +169,22 @@ def _is_large(tiles: Tensor, scale: int) -> bool:
 class _FusedHead:
     """A frame (1, 4, H, W) to its features in tiles."""
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: nn.Module, int8: bool) -> None:
         modules = [m for m in head.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
         convs = [m for m in modules if isinstance(m, nn.Conv2d)]
         last = modules[-1]
         assert isinstance(last, nn.ConvTranspose2d)
         # A head of one convolution has no activations.
         slope = 0.2 if len(convs) > 1 else 1.0
-        self.convs = [reading(convs[0], [0, 1, 2], 4, slope)]
-        self.convs += [packed_conv(conv, slope) for conv in convs[1:]]
-        self.last = tiled(last)
+        self.first = reading(convs[0], [0, 1, 2], 4, slope)
+        self.convs = [ActivatedConv(conv.weight, conv.bias, slope, int8=int8) for conv in convs[1:]]
+        self.last = ActivatedConv(*tiling(last), int8=int8)
 
-    def __call__(self, values: Tensor) -> Tensor:
+    def __call__(self, frame: Tensor) -> Tensor:
+        values = Values(self.first(frame))
         for conv in self.convs:
             values = conv(values)
-        return self.last(values)
+        return self.last(values).x
 
 
 class _FusedBlock:

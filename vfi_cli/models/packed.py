@@ -305,11 +305,6 @@ def spread(weight: Tensor, places: list[int], channels: int) -> Tensor:
     return wide
 
 
-def tiled(conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None) -> PackedConv:
-    """A transposed convolution that puts out tiles; see :func:`tiling`."""
-    return PackedConv(*tiling(conv, shuffle, keep), padding=1)
-
-
 def tiling(
     conv: nn.ConvTranspose2d, shuffle: int = 1, keep: int | None = None
 ) -> tuple[Tensor, Tensor | None]:
