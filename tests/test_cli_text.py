@@ -22,7 +22,7 @@ from vfi_cli.cli.options import (
 from vfi_cli.cli.progress import LOG_INTERVAL, Progress
 from vfi_cli.errors import UsageError
 from vfi_cli.timeline import format_rate, spoken
-from vfi_cli.wording import NBSP, counted, file_size, grouped
+from vfi_cli.wording import NBSP, counted, file_size, grouped, said
 
 
 @pytest.mark.parametrize(
@@ -279,3 +279,16 @@ def test_an_error_ends_the_line() -> None:
     assert screen.getvalue().count("\n") == 1
     progress.update(6)  # a thread that has not noticed yet does no harm
     progress.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.png"), "No such file or directory"),
+        (OSError("300 requested and 12 written"), "300 requested and 12 written"),
+        (RuntimeError("\nbroken archive\nand much more"), "broken archive"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_what_an_error_says_is_one_line(error: Exception, text: str) -> None:
+    assert said(error) == text

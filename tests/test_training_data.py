@@ -290,11 +290,17 @@ def test_a_damaged_video_is_used_up_to_the_damage(tmp_path: Path) -> None:
     assert lines[0].startswith("a.mkv: used up to ")
 
 
-def test_unusable_textures_and_places_are_named(tmp_path: Path, stills: Path) -> None:
+def test_unusable_textures_and_places_are_named(
+    tmp_path: Path, stills: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "junk.png").write_bytes(b"not a picture")
     options = {"count": 1, "size": 32, "motion": (4.0,), "seed": 0}
-    with pytest.raises(InputError, match=r"junk\.png: is not a picture"):
+    with pytest.raises(InputError, match=r"junk\.png: cannot be decoded .*data\.textures"):
         cache_scenes([tmp_path], [], tmp_path / "cache", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(InputError, match="decompression bomb"):
+            cache_scenes([stills], [], tmp_path / "cache", **options)
     with pytest.raises(InputError, match=r"cache: no pictures .*data\.textures"):
         cache_scenes([tmp_path / "cache"], [], tmp_path / "cache", **options)
     small = save_clip(tmp_path / "small.npy", moving(3, (64, 64)))

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tests import setkit
 from tests.media import write_clip
 from vfi_cli.errors import InputError, OutputError, UsageError
+from vfi_cli.training.cache import decode_picture
 from vfi_cli.training.clips import Clips
 from vfi_cli.training.config import read_config
-from vfi_cli.training.published import PictureStore, decode_picture, open_set
+from vfi_cli.training.published import PictureStore, open_set
 
 SIZE = (setkit.HEIGHT, setkit.WIDTH)
 

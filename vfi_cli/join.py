@@ -28,9 +28,10 @@ from vfi_cli.frame import ColorSpec
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
 from vfi_cli.io.mux import Nowhere, OutputMux
 from vfi_cli.io.readback import VerifiedOutput, verify_output
-from vfi_cli.io.source import HdrInfo, open_input, said
+from vfi_cli.io.source import HdrInfo, open_input
 from vfi_cli.io.streams import Source, StreamItem, StreamPlan
 from vfi_cli.io.timecode import convert_timecode
+from vfi_cli.wording import said
 
 #: Time bases finer than this are rounded: MP4 counts in 32 bits a second.
 _FINEST = 1_000_000

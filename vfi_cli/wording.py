@@ -1,4 +1,4 @@
-"""Numbers as people read them, in messages and on pages."""
+"""Numbers, and what errors of others say, as people read them in messages and on pages."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ def file_size(count: float) -> str:
         units.pop(0)
     whole = units[0] == "B" or count >= 9.95
     return f"{count:.{0 if whole else 1}f}{NBSP}{units[0]}"
+
+
+def said(error: BaseException) -> str:
+    """What an error of the system or of a library says: one line, without its number and class."""
+    text = str(getattr(error, "strerror", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from vfi_cli.errors import OutputError
 from vfi_cli.io.atomic import fsync_dir
+from vfi_cli.wording import said
 
 PLAN_FILE = "plan.json"
 LOCK_FILE = "lock"
@@ -35,7 +36,7 @@ def writing(what: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = said(error)
         if error.errno == errno.ENOSPC:
             reason = "the disk is full; what is finished is kept, free some space and run again"
         raise OutputError(f"cannot write {what}: {reason}") from error

@@ -18,9 +18,9 @@ from av.subtitles.stream import SubtitleStream
 
 from vfi_cli.io.audio import AudioConverter
 from vfi_cli.io.mux import OutputMux
-from vfi_cli.io.source import said
 from vfi_cli.io.streams import StreamItem, StreamPlan, map_chapters, stream_tags
 from vfi_cli.io.subtitles import SubtitleConverter
+from vfi_cli.wording import said
 
 #: Faults of the input that are read over before its other streams are given up.
 _PATIENCE = 100

@@ -25,7 +25,7 @@ from vfi_cli.frame import ColorSpec, Frame
 from vfi_cli.io import y4m
 from vfi_cli.io.codecs import CODECS, EncoderConfig, EncoderOptions, choose_encoder
 from vfi_cli.io.formats import pack
-from vfi_cli.io.source import said
+from vfi_cli.wording import said
 
 if TYPE_CHECKING:
     from vfi_cli.io.device import Surfaces

@@ -21,7 +21,8 @@ from vfi_cli.errors import OutputError
 from vfi_cli.frame import ColorSpec
 from vfi_cli.io import avi, matroska, mp4_boxes
 from vfi_cli.io.encode import EncoderConfig, add_video_stream, open_encoder
-from vfi_cli.io.source import HdrInfo, said
+from vfi_cli.io.source import HdrInfo
+from vfi_cli.wording import said
 
 if TYPE_CHECKING:
     from av.container.core import Chapter

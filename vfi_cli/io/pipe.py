@@ -19,8 +19,9 @@ from vfi_cli.errors import InputError
 from vfi_cli.frame import Frame
 from vfi_cli.io.feed import decode_packet, decoder_of
 from vfi_cli.io.formats import readable_format, unpack
-from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream, said
+from vfi_cli.io.source import Broken, SourceInfo, open_input, picture_stream
 from vfi_cli.io.stated import chroma_location, color_of, side_data, uncarried
+from vfi_cli.wording import said
 
 #: Packets before the first picture that are tried before giving up.
 _PATIENCE = 500

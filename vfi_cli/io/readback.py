@@ -17,8 +17,8 @@ from av.stream import Discard, Disposition, Stream
 from vfi_cli.errors import OutputError
 from vfi_cli.io.copier import Sent
 from vfi_cli.io.fate import codec_name
-from vfi_cli.io.source import said
 from vfi_cli.io.streams import StreamItem, StreamPlan
+from vfi_cli.wording import said
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vfi_cli.io.ffv1 import slices_are_whole
-from vfi_cli.io.source import said
+from vfi_cli.wording import said
 
 #: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
 COMMON_RATES = tuple(

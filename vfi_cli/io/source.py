@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
 from vfi_cli.frame import ColorSpec, PlaneLayout
+from vfi_cli.wording import said
 
 #: Streams found late (transport streams, subtitles that begin late) still count.
 _OPEN_OPTIONS = {"probesize": "20000000", "analyzeduration": "10000000"}
@@ -137,11 +138,6 @@ def _why_unreadable(name: str, error: Exception) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "is not a video, or is damaged at its beginning"
     return f"cannot be opened ({said(error)})"
-
-
-def said(error: BaseException) -> str:
-    """What an error of FFmpeg or the system says, without its number and class."""
-    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def is_image(container: InputContainer) -> bool:

@@ -38,6 +38,7 @@ from vfi_cli.models.download import (
 from vfi_cli.models.record import PulledFile, read_record, write_record
 from vfi_cli.models.registry import Architecture, registry
 from vfi_cli.models.weights import ManifestEntry
+from vfi_cli.wording import said
 
 #: Half precision ends here; weights beyond it become infinite.
 LARGEST_HALF = 65504.0
@@ -124,7 +125,7 @@ def pull(
                 return there
             return _pull(entry, source, folder, accept_change, keep_download, policy, progress)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise OutputError(f"{folder}: cannot be written ({said(error)})") from None
 
 
 def _already_there(entry: ManifestEntry, folder: Path) -> Pulled | None:

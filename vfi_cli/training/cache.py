@@ -30,6 +30,7 @@ from vfi_cli.io.images import read_image
 from vfi_cli.io.naming import list_images
 from vfi_cli.training.clips import RunFinder, scenes_file, write_runs
 from vfi_cli.training.synthetic import PAD, Scene, generate
+from vfi_cli.wording import said
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".y4m")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -174,7 +175,8 @@ def _decode(
         write_runs(scenes_file(target), finder.runs())
         os.replace(part, target)
     except OSError as error:
-        raise OutputError(f"{error.filename or target}: cannot be written ({error})") from None
+        name = error.filename or target
+        raise OutputError(f"{name}: cannot be written ({said(error)}) (data.cache)") from None
     except InputError:
         raise
     except VfiError as error:
@@ -316,9 +318,9 @@ class Textures:
         self.pictures: list[np.ndarray] = []
         for file in files:
             try:
-                picture = Image.open(file).convert("RGB")
-            except OSError as error:
-                raise InputError(f"{file}: is not a picture ({error}) (data.textures)") from None
+                picture = Image.fromarray(decode_picture(file))
+            except InputError as error:
+                raise InputError(f"{error} (data.textures)") from None
             shortest = min(picture.size)
             # Never enlarged, unless a square would not fit.
             sizes = {max(side, min(shortest, wanted)) for wanted in (560, 1100)}
@@ -361,12 +363,24 @@ def _files(folders: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     return found
 
 
+def decode_picture(file: Path, factor: int = 1) -> NDArray[np.uint8]:
+    """A picture file as (H / factor, W / factor, 3) uint8 RGB. Raises InputError."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            picture = image.convert("RGB")
+            return np.asarray(picture.reduce(factor) if factor > 1 else picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{file}: cannot be decoded ({said(error)})") from None
+
+
 def _content(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}) (data.textures)") from None
+        raise InputError(f"{file}: cannot be read ({said(error)}) (data.textures)") from None
 
 
 def _digest(*what: object) -> str:
@@ -377,7 +391,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}) (data.cache)") from None
+        raise OutputError(f"{folder}: cannot be made ({said(error)}) (data.cache)") from None
 
 
 def _save(target: Path, array: NDArray[Any], kind: type) -> None:
@@ -388,4 +402,4 @@ def _save(target: Path, array: NDArray[Any], kind: type) -> None:
         os.replace(part, target)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise OutputError(f"{target}: cannot be written ({error.strerror}) (data.cache)") from None
+        raise OutputError(f"{target}: cannot be written ({said(error)}) (data.cache)") from None

@@ -16,6 +16,7 @@ from torch import Tensor
 from vfi_cli.errors import InputError, ModelError, OutputError, UsageError, VfiError
 from vfi_cli.models.checkpoint import read_state_dict
 from vfi_cli.models.weights import locate
+from vfi_cli.wording import said
 
 LAST = "last.pt"
 
@@ -42,8 +43,7 @@ def writing(target: Path) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (OSError, RuntimeError) as error:  # torch's own, where a disk is full
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OutputError(f"{target}: cannot be written ({reason}) (run.out)") from None
+        raise OutputError(f"{target}: cannot be written ({said(error)}) (run.out)") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -54,8 +54,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: there is no checkpoint of a run (run.out)") from None
     except Exception as error:
         # What torch raises for damaged files is not documented and spans all kinds of errors.
-        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise InputError(f"{path}: is no checkpoint of a training run ({first[0]})") from None
+        raise InputError(f"{path}: is no checkpoint of a training run ({said(error)})") from None
     if not isinstance(state, dict) or not {"ema", "optimiser", "config"} <= state.keys():
         raise InputError(f"{path}: is no checkpoint of a training run")
     return state

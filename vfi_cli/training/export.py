@@ -12,7 +12,7 @@ from vfi_cli.errors import ModelError, OutputError
 from vfi_cli.models.checkpoint import identify, sha256_of
 from vfi_cli.models.registry import registry
 from vfi_cli.training import checkpoint
-from vfi_cli.wording import counted
+from vfi_cli.wording import counted, said
 
 
 def export(source: Path, target: Path) -> str:
@@ -34,8 +34,7 @@ def export(source: Path, target: Path) -> str:
         save_file(half, target)
         target.chmod(0o644)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{target}: cannot be written ({reason})") from None
+        raise OutputError(f"{target}: cannot be written ({said(error)})") from None
     return (
         f'file = "{target.name}"\nsize = {target.stat().st_size}\n'
         f'sha256 = "{sha256_of(target)}"\narchitecture = "{found.name}"\n'

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vfi_cli.errors import InputError, OutputError
 from vfi_cli.report.axis import Axis, log_axis, position_axis, value_axis
+from vfi_cli.wording import said
 
 METRICS = "metrics.jsonl"
 
@@ -69,7 +70,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
             del lines[-1]
         found = [json.loads(line) for line in lines if line.strip()]
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{file}: cannot be read ({said(error)})") from None
     except ValueError as error:
         raise InputError(f"{file}: is no file of metrics ({error})") from None
     return [line for line in found if isinstance(line, dict) and "step" in line]
@@ -201,5 +202,5 @@ def plot(run: Path, target: Path | None = None) -> Path:
     try:
         draw(metrics, name).save(target)
     except (OSError, ValueError) as error:
-        raise OutputError(f"{target}: cannot be written ({error})") from None
+        raise OutputError(f"{target}: cannot be written ({said(error)})") from None
     return target

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from vfi_cli.datasets.layouts import FrameSequence, sequences
 from vfi_cli.errors import InputError, OutputError
 from vfi_cli.io.images import probe_image
-from vfi_cli.training.cache import Report, cache_clip
+from vfi_cli.training.cache import Report, cache_clip, decode_picture
 from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run, odd
-from vfi_cli.wording import counted
+from vfi_cli.wording import counted, said
 
 #: Frames left out between the inputs, for each set, as it is usually trained on: as many of
 #: Vimeo90K as a clip has, seven of 240 a second, up to 31 of 1000 a second.
@@ -55,7 +55,7 @@ class PictureStore:
         try:
             state = file.stat()
         except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+            raise InputError(f"{file}: cannot be read ({said(error)})") from None
         stamp = f"{file.resolve()} {state.st_size} {state.st_mtime_ns} {self.factor}"
         name = hashlib.sha256(stamp.encode()).hexdigest()
         kept = self.folder / name[:2] / f"{name[2:24]}.npy"
@@ -73,22 +73,10 @@ class PictureStore:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise OutputError(
-                f"{kept}: cannot be written ({error.strerror}); see data.cache and "
+                f"{kept}: cannot be written ({said(error)}); see data.cache and "
                 "data.cache_gigabytes"
             ) from None
         return picture
-
-
-def decode_picture(file: Path, factor: int = 1) -> NDArray[np.uint8]:
-    """A picture file as (H / factor, W / factor, 3) uint8 RGB. Raises InputError."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            picture = image.convert("RGB")
-            return np.asarray(picture.reduce(factor) if factor > 1 else picture)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{file}: cannot be decoded ({error})") from None
 
 
 @lru_cache
