@@ -383,7 +383,11 @@ def test_the_program_trains_resumes_and_reports(
         "batch = 1\n[run]\nsteps = 2\nlog_every = 1\n"
     )
     path = str(write(tmp_path, text))
+    (tmp_path / "run").mkdir()  # with what a run left that ended before it was saved
+    (tmp_path / "run/metrics.jsonl").write_text('{"step": 0, "psnr": 1}\n{"step": 1, "loss": 1}\n')
     assert program.main([path]) == 0
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
     assert "step 2  100.0 %" in capsys.readouterr().out
     assert program.main([path]) == 2
     assert "--resume" in capsys.readouterr().err
@@ -416,27 +420,45 @@ torch.save(state, Path(sys.argv[1]) / f"{trainer.rank}.pt")
 """
 
 
+def as_two_processes(*arguments: str) -> list[tuple[int, str]]:
+    """Python, started as torchrun starts it: exit codes, and what was said on stderr."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=120)[1] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_says_what_is_wrong_with_the_data(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/a.mp4").write_bytes(b"junk")
+    text = '[data]\nclips = ["clips"]\n[loss]\nl1 = 1\n[[phases]]\nsynthetic = 0.0\ncrop = 64\n'
+    first, second = as_two_processes("-m", "vfi_cli.training", str(write(tmp_path, text)))
+    assert first[0] == second[0] == InputError.exit_code
+    assert "clips/a.mp4: is not a video" in first[1]
+    assert second[1].strip() == "another process cannot open the data"
+
+
 @pytest.mark.slow
 def test_processes_that_share_a_run_are_one_with_their_batches_together(
     tmp_path: Path, pool: Pool
 ) -> None:
     """Over a phase's end, where the number of blocks that have gradients changes. One process
     that accumulates two batches a step sees the same samples."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    started = []
-    for rank in ("0", "1"):
-        environment = {
-            **os.environ,
-            "RANK": rank,
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": port,
-        }
-        command = [sys.executable, "-c", SHARED, str(tmp_path), str(pool.folder)]
-        started.append(subprocess.Popen(command, env=environment, cwd=ROOT))
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    ended = as_two_processes("-c", SHARED, str(tmp_path), str(pool.folder))
+    assert [code for code, _ in ended] == [0, 0]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
     alone = Trainer(tiny(tmp_path / "alone", bfloat16=False, accumulate=2), pool=pool)

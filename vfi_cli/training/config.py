@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any, TypeVar
 
 from vfi_cli.datasets.layouts import LAYOUTS
 from vfi_cli.errors import InputError, UsageError
+from vfi_cli.models.weights import SUFFIXES
+from vfi_cli.wording import said
 
 T = TypeVar("T")
 
@@ -257,7 +258,7 @@ def read_config(
     except OSError as error:
         there = ", ".join(name for name, _ in shipped())
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); shipped configurations: {there}"
+            f"{path}: cannot be read ({said(error)}); shipped configurations: {there}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not TOML ({error})") from None
@@ -311,8 +312,6 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
             raise UsageError(f"{where}: {key} must be a table of keys")
         inner = typing.get_args(hint)[1]
         return {name: _value(inner, item, where, f"{key}.{name}") for name, item in value.items()}
-    if isinstance(hint, types.UnionType):
-        hint = typing.get_args(hint)[0]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     wrong = not isinstance(value, hint) or (hint is not bool and isinstance(value, bool))
@@ -394,7 +393,7 @@ def _check(config: Config, where: str) -> None:
                 )
     for key in ("init_from", "teacher"):
         name = getattr(config.model, key)
-        if Path(name).suffix and not config.path(name).is_file():
+        if Path(name).suffix in SUFFIXES and not config.path(name).is_file():
             raise InputError(f"{where}: model.{key}: there is no file {config.path(name)}")
     if config.loss.vgg and not config.path(config.loss.vgg).is_file():
         raise InputError(f"{where}: loss.vgg: there is no file {config.path(config.loss.vgg)}")

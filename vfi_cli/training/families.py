@@ -297,6 +297,10 @@ class IFRNetFamily(Family):
         return parts
 
 
+#: Share of last layers behind U-Nets, whose bridges add to what arrives at them.
+_AFTER_SKIPS = 0.01
+
+
 class RRINFamily(Family):
     """RRIN."""
 
@@ -306,7 +310,7 @@ class RRINFamily(Family):
         refuse_widths(model)
         super().__init__(RRIN(), model.architecture)
         last = [f"{name}.last" for name in ("Mask", "Flow_L", "refine_flow", "final")]
-        initialise_plain(self.network, last)
+        initialise_plain(self.network, last, share=_AFTER_SKIPS)
 
     def forward(self, batch: Batch, phase: PhaseConfig) -> Found:
         picture, flow = self.network.stages(pair(batch), batch.t)
@@ -356,7 +360,8 @@ class EQVIFamily(Family):
         super().__init__(EQVI(scaled_once=True), model.architecture)
         last = ["refinenet.conv3", "masknet.conv3", "synthesisnet.conv4"]
         last += ["flownet.flow_estimators.conv_last.0", "flownet.context_networks.convs.6.0"]
-        initialise_plain(self.network, last, ["flownet.feature_pyramid_extractor.convs.0.0.0"])
+        first = ["flownet.feature_pyramid_extractor.convs.0.0.0"]
+        initialise_plain(self.network, last, first, share=_AFTER_SKIPS)
 
     def forward(self, batch: Batch, phase: PhaseConfig) -> Found:
         frames = pair(batch)

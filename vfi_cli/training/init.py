@@ -60,12 +60,14 @@ def wake(block: nn.Module, finer: nn.Module) -> None:
 
 
 @torch.no_grad()
-def initialise_plain(network: nn.Module, last: Iterable[str], first: Iterable[str] = ()) -> None:
+def initialise_plain(
+    network: nn.Module, last: Iterable[str], first: Iterable[str] = (), *, share: float = 0.1
+) -> None:
     """Draws the weights of any other network: He et al.'s for a leaky ReLU, and biases of zero.
 
-    Layers named ``last`` get a tenth of that, so that flow, masks and residuals begin near zero
-    and the first picture is nearly the blend of both frames. Those named ``first`` see pictures
-    centred: their mean is the same everywhere, and what matches everywhere tells nothing.
+    Layers named ``last`` get a ``share`` of that, so that flow, masks and residuals begin near
+    zero and the first picture is nearly the blend of both frames. Those named ``first`` see
+    pictures centred: their mean is the same everywhere, and what matches everywhere tells nothing.
     """
     quiet, centred = set(last), set(first)
     for name, layer in network.named_modules():
@@ -78,7 +80,7 @@ def initialise_plain(network: nn.Module, last: Iterable[str], first: Iterable[st
             if layer.bias is not None:
                 layer.bias.zero_()
             if name in quiet:
-                layer.weight *= 0.1
+                layer.weight *= share
                 quiet.discard(name)
             if name in centred:
                 assert layer.bias is not None

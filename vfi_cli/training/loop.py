@@ -192,6 +192,7 @@ class Trainer:
             self.family.enter(phase)
             self._entered = phase
         self.optimiser.zero_grad(set_to_none=True)
+        running = [buffer.clone() for buffer in self.family.buffers()]  # of batch norms
         shown: dict[str, float] = {}
         for batch in batches:
             total, parts = self.loss(batch, phase)
@@ -205,6 +206,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(active, self.config.optim.clip)
         self.step += 1
         if not bool(torch.isfinite(norm)):
+            for buffer, before in zip(self.family.buffers(), running, strict=True):
+                buffer.copy_(before)
             return None
         self.optimiser.step()
         self.watch.add(loss, self.config.phases.index(phase))
@@ -437,10 +440,10 @@ class Trainer:
         if self.device.type == "cuda" and "random_cuda" in state:
             torch.cuda.set_rng_state(state["random_cuda"], self.device)
         if self.rank == 0:
-            self._forget_after(self.step)
+            self.forget_after(self.step)
 
-    def _forget_after(self, step: int) -> None:
-        """Drops the metrics of steps that were not saved, and are made again."""
+    def forget_after(self, step: int) -> None:
+        """Drops the metrics of later steps, which were not saved and are made again."""
         path = self.out / METRICS
         if path.exists():
             kept = [json.dumps(line) + "\n" for line in read_lines(path) if line["step"] <= step]

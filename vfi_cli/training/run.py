@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -45,21 +46,40 @@ def start(
     trainer = Trainer(read, device=_device(device), report=report, on_step=on_step)
     if resume:
         trainer.resume()
+    elif trainer.rank == 0:
+        trainer.forget_after(-1)  # all of a run before that was not saved
     if trainer.finished:
         if trainer.rank == 0:
             report(_finished(trainer))
         return trainer
-    network, first = trainer.network, trainer.rank == 0
-    if not first:
-        dist.barrier()  # the first process fills the cache for all
-    clips, pool = open_sources(
-        read, report if first else lambda line: None, middle=not network.any_timestep
-    )
-    validation = open_validation(read, network.frames_seen, report) if first else None
-    if dist.is_initialized() and first:
-        dist.barrier()
+    network = trainer.network
+    with _first_before_others(trainer):  # it fills the cache for all
+        first = trainer.rank == 0
+        clips, pool = open_sources(
+            read, report if first else lambda line: None, middle=not network.any_timestep
+        )
+        validation = open_validation(read, network.frames_seen, report) if first else None
     trainer.feed(clips, pool, validation)
     return trainer
+
+
+@contextmanager
+def _first_before_others(trainer: Trainer) -> Iterator[None]:
+    """Of several processes the first does its part while the others wait; theirs fails where its
+    part failed, of which it alone says why."""
+    failed = torch.zeros(1, device=trainer.device)
+    if trainer.rank:
+        dist.broadcast(failed, 0)
+        if failed.item():
+            raise InputError("another process cannot open the data")
+    try:
+        yield
+    except BaseException:
+        failed += 1
+        raise
+    finally:
+        if trainer.rank == 0 and trainer.world > 1:
+            dist.broadcast(failed, 0)
 
 
 def _finished(trainer: Trainer) -> str:
