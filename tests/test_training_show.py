@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 
 from tests.trainkit import moving_clip, paint, scenes, small
@@ -23,6 +23,8 @@ from vfi_cli.cli.train import Show, status
 from vfi_cli.errors import InputError
 from vfi_cli.training.checkpoint import Watch
 from vfi_cli.training.clips import ArrayClip
+from vfi_cli.training.config import read_config
+from vfi_cli.training.families import build
 from vfi_cli.training.loop import Progress, Trainer
 from vfi_cli.training.plot import diagrams, draw, plot, read_metrics
 from vfi_cli.training.sheet import GAIN, draw_sheet, flow_colours
@@ -177,7 +179,9 @@ def metrics(path: Path) -> Path:
     lines = []
     for step in range(1, 101):
         loss = 0.1 / step**0.5
-        lines.append({"step": step, "seconds": step, "lr": 1e-3, "loss": loss, "gradient": 1.0})
+        parts = {"flow": 100 * loss, "l1": loss}
+        line = {"step": step, "seconds": step, "lr": 1e-3, "loss": loss, **parts, "gradient": 1.0}
+        lines.append(line)
         if step % 20 == 0:
             lines.append({"step": step, "psnr": 25 + step / 20, "clips": {"a": 1.0}})
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -188,19 +192,32 @@ def test_curves_are_drawn_where_the_values_lie(tmp_path: Path) -> None:
     found = read_metrics(metrics(tmp_path / "metrics.jsonl"))
     parts = diagrams(found)
     assert [part.title for part in parts] == [
-        "losses",
+        "loss",
+        "parts of the loss, unweighted",
         "validation: PSNR (dB)",
         "learning rate",
     ]
-    assert [curve.name for curve in parts[0].curves] == ["loss"]
-    assert parts[1].curves[0].values == [26, 27, 28, 29, 30]
+    assert [[curve.name for curve in part.curves] for part in parts[:2]] == [
+        ["loss"],
+        ["flow", "l1"],
+    ]
+    assert parts[2].curves[0].values == [26, 27, 28, 29, 30]
     picture = np.asarray(draw(found, "a run")).astype(int)
     blue = (picture[..., 2] > 150) & (picture[..., 0] < 90)
-    psnr = blue[290:480, 74:850]
+    psnr = blue[530:720, 74:850]
     columns = np.flatnonzero(psnr.any(0))
     heights = [float(np.flatnonzero(psnr[:, x]).mean()) for x in columns]
     assert heights[0] > heights[len(heights) // 2] > heights[-1]  # it rises, evenly
     assert heights[len(heights) // 2] == pytest.approx((heights[0] + heights[-1]) / 2, abs=8)
+
+
+def test_every_character_of_a_plot_is_in_its_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, place, text, *_, **__: written.append(text)
+    )
+    draw([{"step": step, "loss": 1 / step} for step in (1, 3000)], "a run")
+    assert "2 000" in written  # with a plain space
 
 
 def test_plot_takes_a_folder_or_a_file(tmp_path: Path) -> None:
@@ -209,6 +226,21 @@ def test_plot_takes_a_folder_or_a_file(tmp_path: Path) -> None:
     target = tmp_path / "b.png"
     assert plot(tmp_path / "metrics.jsonl", target) == target
     assert np.array_equal(read(target)[100:], read(tmp_path / "curve.png")[100:])
+    assert plot(metrics(tmp_path / "old.jsonl")) == tmp_path / "old.png"
+
+
+def test_the_log_of_runs_can_be_read_drawn_and_run() -> None:
+    runs = Path(__file__).resolve().parent.parent / "docs" / "runs"
+    curves, configurations = sorted(runs.glob("*.jsonl")), sorted(runs.glob("*.toml"))
+    assert curves
+    assert configurations
+    for curve in curves:
+        assert diagrams(read_metrics(curve)), curve
+    for path in configurations:
+        config = read_config(path, to_train=False)
+        build(config)  # raises UsageError for what the network cannot do
+    log = (runs.parent / "training.md").read_text(encoding="utf-8")
+    assert [path for path in runs.iterdir() if f"(runs/{path.name})" not in log] == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vfi_cli.errors import InputError, OutputError
 from vfi_cli.report.axis import Axis, log_axis, position_axis, value_axis
-from vfi_cli.wording import said
+from vfi_cli.wording import NBSP, said
 
 METRICS = "metrics.jsonl"
 
@@ -77,7 +77,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def diagrams(metrics: Sequence[dict[str, Any]]) -> list[Diagram]:
-    """What there is to be drawn: the losses, the PSNR of validation, the learning rate."""
+    """What there is to be drawn: the loss, its parts, the PSNR of validation, the learning rate."""
     curves: dict[str, Curve] = {}
     for line in metrics:
         for name, value in line.items():
@@ -87,9 +87,14 @@ def diagrams(metrics: Sequence[dict[str, Any]]) -> list[Diagram]:
                 curve.values.append(value)
     rate = curves.pop("lr", None)
     curves.pop("gradient", None)
+    loss = curves.pop("loss", None)
     found = []
+    if loss:
+        found.append(Diagram("loss", [loss], logarithmic=True))
     if curves:
-        found.append(Diagram("losses", list(curves.values()), logarithmic=True))
+        found.append(
+            Diagram("parts of the loss, unweighted", list(curves.values()), logarithmic=True)
+        )
     clips = Curve("all clips", smooth=False)
     for line in metrics:
         if "psnr" in line:
@@ -184,6 +189,7 @@ class _Canvas:
 
     def text(self, x: float, y: float, text: str, *, size: int = 12, anchor: str = "la") -> None:
         font = ImageFont.load_default(size=size * _FINE)
+        text = text.replace(NBSP, " ")  # for which the font has a box
         self.pen.text((x * _FINE, y * _FINE), text, _INK, font, anchor=anchor)
 
     @staticmethod
@@ -192,13 +198,18 @@ class _Canvas:
 
 
 def plot(run: Path, target: Path | None = None) -> Path:
-    """Draws the curves of a run (its folder or its metrics) into a PNG; returns its path.
+    """Draws the curves of a run (its folder, or a file of metrics) into a picture; returns its
+    path, by default a PNG beside the metrics.
 
     Raises InputError where there are no metrics, OutputError where it cannot be written.
     """
     metrics = read_metrics(run)
-    target = target or (run if run.is_dir() else run.parent) / "curve.png"
-    name = (run if run.is_dir() else run.parent).resolve().name
+    if run.is_dir() or run.name == METRICS:
+        folder = run if run.is_dir() else run.parent
+        name, place = folder.resolve().name, folder / "curve.png"
+    else:  # kept under a name of its own
+        name, place = run.stem, run.with_suffix(".png")
+    target = target or place
     try:
         draw(metrics, name).save(target)
     except (OSError, ValueError) as error:
