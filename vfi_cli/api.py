@@ -32,6 +32,7 @@ from vfi_cli.plan import (
     RenderSettings,
     Timing,
     automatic_scale,
+    input_fingerprint,
     make_plan,
     output_grid,
     output_rate,
@@ -40,7 +41,7 @@ from vfi_cli.plan import (
 from vfi_cli.render import Counts, SegmentResult
 from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
 from vfi_cli.wording import counted
-from vfi_cli.work import WorkFolder, was_published, work_folder_of
+from vfi_cli.work import WorkFolder, is_finished, work_folder_of
 
 if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
@@ -126,7 +127,7 @@ def prepare(
     ``new_folder``: ``output`` is a folder that will be made.
     """
     target = Path(output) if output is not None else Path(info.path).parent
-    if new_folder or target.is_dir():
+    if new_folder or os.path.isdir(target):
         target /= default_name(info, options)
     check_output(Path(info.path), target, new_folder=new_folder)
     timeline = source_timeline(info)
@@ -173,11 +174,12 @@ def convert_file(
     model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model)
     folder = work_folder_of(target)
-    finished_before = is_finished(plan, target, options)
+    finished_before = is_finished(target, plan.fingerprint, overwrite=options.overwrite)
     listener.planned(plan, target)
     met: list[str] = []  # while rendering, and worth telling
     with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:
         results = render_missing(plan, work, model, listener.progress, met.append)
+        _check_unchanged(plan, work)
         listener.rendered()
         counts = Counts()
         for result in results:
@@ -206,19 +208,6 @@ def convert_file(
     if cut_short is not None and not options.allow_truncated:
         raise TruncatedInputError(f"{cut_short} (--allow-truncated accepts it)", made)
     return made
-
-
-def is_finished(plan: Plan, target: Path, options: ConvertOptions) -> bool:
-    """Whether an earlier run of the plan published its output, and was then interrupted.
-
-    Raises OutputError where something else stands in the output's place.
-    """
-    if not target.exists():
-        return False
-    finished = was_published(work_folder_of(target), plan.fingerprint)
-    if not finished and not options.overwrite:
-        raise OutputError(f"{target} exists already; add --overwrite to replace it")
-    return finished
 
 
 def open_model(options: ModelOptions) -> Interpolator:
@@ -301,17 +290,20 @@ def check_output(source: Path, target: Path, *, new_folder: bool = False) -> Non
 
     ``new_folder``: the output's folder will be made where it is missing.
     """
+    there = os.path.exists(target)
+    if there and not (target.is_file() or target.is_dir()):
+        raise OutputError(f"{target} is no regular file; a pipe is written with -o -")
     muxer_for(target.suffix)  # raises for a suffix that stands for no container
     folder = target.parent
-    if new_folder and not folder.exists():
+    if new_folder and not os.path.exists(folder):
         folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise OutputError(f"the folder {folder} does not exist; make it, or choose another with -o")
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{target} is a folder")
-    if target.exists() and source.exists() and os.path.samefile(source, target):
+    if there and os.path.exists(source) and os.path.samefile(source, target):
         raise OutputError(f"the output would replace the input {source}; choose another with -o")
-    if not os.access(folder, os.W_OK):
+    if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to; choose another with -o")
 
 
@@ -350,9 +342,20 @@ def _finish(
         stream_plan=plan.streams,
         report=joined,
     )
+    _check_unchanged(plan, work)
     work.announce_publication()
     publish(temporary, target, overwrite)
     return (*joined.warnings, *checked.warnings)
+
+
+def _check_unchanged(plan: Plan, work: WorkFolder) -> None:
+    """Throw away what was made of two inputs, of which one took the other's place meanwhile."""
+    if input_fingerprint(Path(plan.info.path)) != plan.input:
+        work.remove()
+        raise InputError(
+            f"{plan.info.path}: was changed while it was converted, and nothing of it is kept; "
+            "run the same command again when it is complete"
+        )
 
 
 def no_picture(plan: Plan, broken: Broken | None) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from vfi_cli.api import (
     ConvertOptions,
     Listener,
-    is_finished,
     no_picture,
     open_model,
     prepare,
@@ -26,7 +25,8 @@ from vfi_cli.io.encode import check_encoder
 from vfi_cli.plan import Plan
 from vfi_cli.render import SegmentResult
 from vfi_cli.survey import Survey, survey
-from vfi_cli.work import WorkFolder, is_unfinished, work_folder_of
+from vfi_cli.wording import file_size
+from vfi_cli.work import WorkFolder, is_finished, is_unfinished, work_folder_of
 
 if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
@@ -76,7 +76,7 @@ def dry_run(
     info = probe(source)
     model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model, new_folder=new_folder)
-    is_finished(plan, target, options)
+    is_finished(target, plan.fingerprint, overwrite=options.overwrite)
     folder = work_folder_of(target)
     finished = 0
     if is_unfinished(folder, plan.fingerprint, overwrite=options.overwrite):
@@ -105,6 +105,6 @@ def _foreseen(run: DryRun) -> tuple[str, ...]:
     if cut_short is not None:
         warnings.append(f"{cut_short}; it would be converted up to there")
     if run.estimate is not None and run.estimate.work.value > run.free:
-        needed, free = (f"{size / 1e9:.1f} GB" for size in (run.estimate.work.value, run.free))
+        needed, free = (file_size(round(size)) for size in (run.estimate.work.value, run.free))
         warnings.append(f"{run.output.parent}: about {needed} are needed, and {free} are free")
     return tuple(warnings)

@@ -325,11 +325,8 @@ def render_clip(
     interpolator.forget()
     output, folder = plan.output, work_folder_of(plan.output)
     published = was_published(folder, fingerprint) if folder.exists() else False
-    if _holds_files(output) and not options.overwrite and not published:
-        raise OutputError(
-            f"{output} is not empty; choose another folder with -o, or add --overwrite to "
-            "replace what has the same name"
-        )
+    if not published:
+        _check_empty(output, options)
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     description = {"input": str(plan.clip.folder), "settings": asdict(settings)}
@@ -372,6 +369,14 @@ def _fingerprint(plan: ClipPlan, options: FolderOptions, settings: RenderSetting
     names = [(p.name, p.left, str(p.t)) for p in plan.placements]
     content = (FOLDER_VERSION, asdict(settings), options.crop, options.resize, files, names)
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+
+def _check_empty(output: Path, options: FolderOptions) -> None:
+    if _holds_files(output) and not options.overwrite:
+        raise OutputError(
+            f"{output} is not empty; choose another folder with -o, or add --overwrite to "
+            "replace what has the same name"
+        )
 
 
 def _holds_files(folder: Path) -> bool:
@@ -507,6 +512,7 @@ class _Making:
                 shutil.rmtree(staging, ignore_errors=True)
                 for name in names:
                     self._check(work / name)
+                _check_empty(output, self._options)  # files may have come meanwhile
                 self._work.announce_publication()
             if _holds_files(output) and not staging.exists():
                 staging = output

@@ -12,6 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,8 +36,12 @@ from vfi_cli.plan import output_rate
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, measured, pictures, synthesizer_for
 from vfi_cli.timeline import OutputGrid, format_time
 from vfi_cli.wording import counted
+from vfi_cli.work import WorkFolder, work_folder_of
 
 PipeFormat = Literal["auto", "nut", "y4m"]
+
+#: What a work folder is known by while a stream becomes the file beside it.
+_FINGERPRINT = "a stream"
 
 
 @dataclass(frozen=True)
@@ -96,17 +101,25 @@ def convert_stream(
     listener = listener or Listener()
     if isinstance(target, Path):
         check_output(source if isinstance(source, Path) else Path(os.devnull), target)
-        if target.exists() and not options.overwrite:
+        if os.path.lexists(target) and not options.overwrite:
             raise OutputError(f"{target} exists already; add --overwrite to replace it")
     waiting: deque[Packet] = deque()
-    opened = (
-        read_through(source, on_packet=waiting.append)
-        if isinstance(source, Path)
-        else open_stream(source, on_packet=waiting.append)
-    )
-    with opened as reader:
+    with ExitStack() as stack:
+        temporary = None
+        if isinstance(target, Path):
+            # It keeps others from the same output. There is nothing in it that a run could go on
+            # from.
+            work = WorkFolder(work_folder_of(target), _FINGERPRINT, {}, overwrite=options.overwrite)
+            stack.enter_context(work)
+            stack.callback(work.remove)
+            temporary = work.temporary_output(target.suffix)
+        reader = stack.enter_context(
+            read_through(source, on_packet=waiting.append)
+            if isinstance(source, Path)
+            else open_stream(source, on_packet=waiting.append)
+        )
         model = interpolator or open_model(options.model)
-        run = _Run(reader, options, pipe_format)
+        run = _Run(reader, options, pipe_format, temporary)
         sink = run.open_sink(target, waiting)
         on_start(reader, run.encoder, run.streams)
         counts = run.render(sink, model, listener)
@@ -127,7 +140,11 @@ class _Run:
     """One pass: its grid, its encoder, and what becomes of the other streams."""
 
     def __init__(
-        self, reader: StreamReader, options: ConvertOptions, pipe_format: PipeFormat
+        self,
+        reader: StreamReader,
+        options: ConvertOptions,
+        pipe_format: PipeFormat,
+        temporary: Path | None,
     ) -> None:
         info, timing = reader.info, options.timing
         self._reader, self._options = reader, options
@@ -144,7 +161,7 @@ class _Run:
         self.encoder: EncoderConfig
         self.streams: StreamPlan | None = None
         self._copier: StreamCopier | None = None
-        self._temporary: Path | None = None
+        self._temporary = temporary  # what becomes the output file
         self._warnings: tuple[str, ...] = ()
         if options.hwaccel == "cuda":
             self._warnings = ("--hwaccel cuda: what comes or goes by a pipe is decoded by the CPU",)
@@ -153,7 +170,6 @@ class _Run:
         info, options = self._reader.info, self._options
         if isinstance(target, Path):
             suffix = target.suffix
-            self._temporary = target.with_name(f".{target.name}.part")
             self.encoder = choose_encoder(options.encoder, info, suffix)
         else:
             suffix = ".nut"
@@ -213,8 +229,6 @@ class _Run:
             sink.close()
         except BaseException:
             sink.abort()
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
             raise
         self._warnings += tuple(synthesizer.warnings)
         return counts
@@ -228,19 +242,16 @@ class _Run:
             assert self._temporary is not None
             assert self._copier is not None
             assert self.streams is not None
-            try:
-                checked = verify(
-                    self._temporary,
-                    frames=counts.frames,
-                    grid_fps=self.grid.fps,
-                    start=self.grid.start,
-                    stream_plan=self.streams,
-                    report=JoinReport(self._copier.report.sent, (), ()),
-                )
-                publish(self._temporary, target, overwrite)
-                warnings += checked.warnings
-            finally:
-                self._temporary.unlink(missing_ok=True)
+            checked = verify(
+                self._temporary,
+                frames=counts.frames,
+                grid_fps=self.grid.fps,
+                start=self.grid.start,
+                stream_plan=self.streams,
+                report=JoinReport(self._copier.report.sent, (), ()),
+            )
+            publish(self._temporary, target, overwrite)
+            warnings += checked.warnings
         return warnings
 
 

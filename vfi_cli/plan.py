@@ -95,7 +95,8 @@ class Plan:
     settings: RenderSettings
     encoder: EncoderConfig
     streams: StreamPlan
-    fingerprint: str
+    input: str  # fingerprint of the input's content
+    fingerprint: str  # of that and of all the rest
 
     @property
     def frames(self) -> int:
@@ -179,9 +180,10 @@ def make_plan(
     # Where a decoder cannot start in the middle, one segment is all there is.
     boundaries = [timeline.time_of(pts) for pts in info.key_pts] if info.seekable else []
     segments = split_segments(grid, boundaries, SEGMENT_SECONDS)
+    source = input_fingerprint(Path(info.path))
     content = {
         "version": PLAN_VERSION,
-        "input": input_fingerprint(Path(info.path)),
+        "input": source,
         "stream": info.stream_index,
         "grid": [str(grid.start), str(grid.rate), str(grid.fps), grid.count],
         "segments": [segment.first for segment in segments],
@@ -191,7 +193,7 @@ def make_plan(
     }
     text = json.dumps(content, sort_keys=True, default=str)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    return Plan(info, timeline, grid, segments, settings, encoder, streams, fingerprint)
+    return Plan(info, timeline, grid, segments, settings, encoder, streams, source, fingerprint)
 
 
 def automatic_scale(width: int, height: int) -> float:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import cast
 
 from vfi_cli.api import check_output
-from vfi_cli.errors import InputError, OutputError
+from vfi_cli.errors import InputError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.decode import SourceInfo, probe
@@ -29,7 +29,7 @@ from vfi_cli.io.prefetch import Prefetch
 from vfi_cli.io.streams import plan_streams
 from vfi_cli.join import join, verify
 from vfi_cli.render import QUEUE_FRAMES, write
-from vfi_cli.work import WorkFolder, was_published, work_folder_of
+from vfi_cli.work import WorkFolder, is_finished, work_folder_of
 
 #: Bump when the same images and options would give another video than before.
 SEQUENCE_VERSION = 1
@@ -109,9 +109,7 @@ def render_sequence(
     began = time.monotonic()
     target, fingerprint = plan.output, _fingerprint(plan)
     folder = work_folder_of(target)
-    finished = target.exists() and was_published(folder, fingerprint)
-    if target.exists() and not options.overwrite and not finished:
-        raise OutputError(f"{target} exists already; add --overwrite to replace it")
+    finished = is_finished(target, fingerprint, overwrite=options.overwrite)
     description = {"input": str(plan.clip.folder), "encoder": plan.encoder.as_dict()}
     with WorkFolder(folder, fingerprint, description, overwrite=options.overwrite) as work:
         if not finished:

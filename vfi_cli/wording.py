@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 NBSP = "\N{NO-BREAK SPACE}"
 
 
@@ -27,5 +29,7 @@ def file_size(count: float) -> str:
 
 def said(error: BaseException) -> str:
     """What an error of the system or of a library says: one line, without its number and class."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full; free some space and run the same command again"
     text = str(getattr(error, "strerror", None) or error).strip()
     return text.splitlines()[0] if text else type(error).__name__

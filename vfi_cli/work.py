@@ -7,7 +7,6 @@ refused (or begun anew, with overwrite), and one in use by another process is le
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -36,10 +35,7 @@ def writing(what: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = said(error)
-        if error.errno == errno.ENOSPC:
-            reason = "the disk is full; what is finished is kept, free some space and run again"
-        raise OutputError(f"cannot write {what}: {reason}") from error
+        raise OutputError(f"cannot write {what}: {said(error)}") from error
 
 
 def write_durably(path: Path, text: str) -> None:
@@ -114,7 +110,7 @@ class WorkFolder:
 
     def temporary_output(self, suffix: str) -> Path:
         """Where the joined output is written before it is checked and published."""
-        return self.path / f"joined{suffix}"
+        return _joined(self.path, suffix)
 
     def finish(self, number: int, result: dict[str, Any]) -> None:
         """Declare a segment complete: its result first, then its file under the final name."""
@@ -180,6 +176,25 @@ def was_published(path: Path, fingerprint: str) -> bool:
     """Whether the run of this work folder got as far as publishing its output."""
     marker = path / PUBLISHED_FILE
     return marker.exists() and marker.read_text(encoding="utf-8") == fingerprint
+
+
+def is_finished(output: Path, fingerprint: str, *, overwrite: bool = False) -> bool:
+    """Whether an earlier run of this plan published its output file, and was then interrupted.
+
+    Raises OutputError where something else stands in its place that is not to be overwritten.
+    """
+    if not os.path.lexists(output):  # a link to nowhere stands in the way, too
+        return False
+    folder = work_folder_of(output)
+    # What lies here still was never given its name: another file came first.
+    finished = was_published(folder, fingerprint) and not _joined(folder, output.suffix).exists()
+    if not finished and not overwrite:
+        raise OutputError(f"{output} exists already; add --overwrite to replace it")
+    return finished
+
+
+def _joined(folder: Path, suffix: str) -> Path:
+    return folder / f"joined{suffix}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:

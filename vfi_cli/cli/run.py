@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ def run_all(
 
         return run_pipe(inputs, output, options, params)
     sources = expand(inputs, lambda text: messages.warn(text, quiet=quiet))
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    several = len(inputs) > 1 or os.path.isdir(inputs[0])
     dry = params["dry_run"] or params["quick"]
     if several and output is not None:
         check_folder(output, make=not dry)
@@ -116,10 +117,13 @@ def expand(inputs: Sequence[str], warn: Callable[[str], None]) -> list[Path]:
     sources: list[Path] = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES)
+        if os.path.isdir(path):
+            try:
+                inside = [p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES]
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror})") from error
             videos = sorted(
-                (p for p in inside if p.is_file() and not p.name.startswith(".")),
+                (p for p in inside if os.path.isfile(p) and not p.name.startswith(".")),
                 key=lambda p: natural_key(p.name),
             )
             if not videos:
@@ -146,7 +150,7 @@ def _made_of(stem: str) -> str | None:
 
 def check_folder(output: Path, *, make: bool) -> None:
     """Several inputs need a folder after -o; it is made where its parent exists."""
-    if output.exists() and not output.is_dir():
+    if os.path.lexists(output) and not os.path.isdir(output):
         raise UsageError(f"{output} is a file; several inputs need a folder after -o")
     if not make:
         return

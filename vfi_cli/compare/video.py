@@ -97,7 +97,7 @@ def plan_comparison(
         raise UsageError("a comparison takes two videos or more")
     for path in paths:
         check_output(Path(path), target_path)
-    if target_path.exists() and not options.overwrite:
+    if os.path.lexists(target_path) and not options.overwrite:
         raise OutputError(f"{target_path} exists already; add --overwrite to replace it")
     labels = options.labels if options.labels is not None else default_labels(paths)
     if labels and len(labels) != len(paths):

@@ -242,8 +242,6 @@ class VideoWriter:
     def _failure(self, error: Exception) -> OutputError:
         code = getattr(error, "errno", None)
         name = self._name
-        if code in (errno.ENOSPC, errno.EDQUOT):
-            return OutputError(f"{name}: the disk is full")
         if code in (errno.EACCES, errno.EPERM, errno.EROFS):
             return OutputError(f"{name}: may not be written (permission denied)")
         if code == errno.ENOENT:

@@ -26,6 +26,7 @@ from vfi_cli.errors import InputError, OutputError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Samples
 from vfi_cli.io import tiff
 from vfi_cli.io.naming import FORMATS
+from vfi_cli.wording import said
 
 #: Pictures are RGB or grey, full range, with the transfer of sRGB unless a profile says more.
 IMAGE_COLOR = ColorSpec(matrix=0, full_range=True, primaries=1, transfer=13)
@@ -132,7 +133,7 @@ def write_image(
     try:
         Path(path).write_bytes(data)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"{path}: cannot be written ({said(error)})") from error
 
 
 def encode_image(frame: Frame, like: ImageInfo, likeness: Likeness) -> bytes:

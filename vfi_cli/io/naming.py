@@ -79,16 +79,20 @@ def find_clips(folder: str | os.PathLike[str]) -> list[Clip]:
     Raises InputError where the folder is missing, is not a folder, or holds no images.
     """
     top = Path(folder)
-    if not top.exists():
-        raise InputError(f"{top}: there is no such folder")
-    if not top.is_dir():
-        raise InputError(f"{top}: is a file; give the folder that holds the images")
+
+    def refused(error: OSError) -> None:
+        raise error
+
     try:
+        if not top.exists():
+            raise InputError(f"{top}: there is no such folder")
+        if not top.is_dir():
+            raise InputError(f"{top}: is a file; give the folder that holds the images")
         images = list_images(top)
         if images:
             return [Clip("", top, images)]
         clips = []
-        for place, folders, _ in os.walk(top):
+        for place, folders, _ in os.walk(top, onerror=refused):
             folders[:] = [name for name in folders if not name.startswith(".")]
             images = list_images(Path(place))
             if images:

@@ -25,6 +25,7 @@ from vfi_cli.report.charts import Mark, Panel, Point, Series
 from vfi_cli.report.pictures import Picture, embed
 from vfi_cli.report.slider import slider
 from vfi_cli.report.text import escaped, number
+from vfi_cli.wording import said
 
 #: What the page may load: what is written in it, and nothing from anywhere else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -218,7 +219,7 @@ class Page:
             temporary.write_bytes(data)
             publish(temporary, target, overwrite)
         except OSError as error:
-            raise OutputError(f"cannot write {target}: {error.strerror}") from error
+            raise OutputError(f"cannot write {target}: {said(error)}") from error
         finally:
             temporary.unlink(missing_ok=True)
         return target
