@@ -22,7 +22,7 @@ from tests.fusedkit import (
     smooth,
 )
 from vfi_cli.models import packed
-from vfi_cli.models.base import Interpolator, Network
+from vfi_cli.models.base import Interpolator, Network, is_out_of_memory
 from vfi_cli.models.lite import FINE, LiteNet
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
@@ -135,6 +135,13 @@ def test_motion_input(scales: tuple[int, ...], scale: int, side: int, dtype: tor
             )
 
 
+def test_what_is_carried_is_zero_before_the_first_step() -> None:
+    sides = [last(smooth(1, 4, 16, 24)) for _ in "01"]
+    time = torch.rand(1, 1, 1, 1)
+    none = Steps(2, sum_masks=True)
+    compare_twins(torch.float32, motion_ops.motion_input, *sides, none, time, 2, carried=11)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("side", [2, 4])
 def test_motion_blend_and_flow(side: int, dtype: torch.dtype) -> None:
@@ -147,6 +154,10 @@ def test_motion_blend_and_flow(side: int, dtype: torch.dtype) -> None:
             compare_twins(torch.float32, motion_ops.motion_blend, frame0, frame1, steps, **options)
         compare_twins(torch.float32, motion_ops.motion_flow, steps, 1)
         compare_twins(torch.float32, motion_ops.motion_flow, coarse, 4)
+    # A frame may be the first channels of more.
+    wide = [last(smooth(1, 8, HEIGHT, WIDTH))[:, :4] for _ in "01"]
+    steps = make_steps((16, 8), side=side, channels=5, dtype=dtype)
+    compare_twins(torch.float32, motion_ops.motion_blend, *wide, steps, disagreement=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -225,6 +236,31 @@ def test_operators_refuse_what_does_not_fit() -> None:
         motion_ops.motion_input(side.contiguous(), side, steps, time, 8)
     with pytest.raises(RuntimeError, match="one dtype"):
         motion_ops.motion_input(side.bfloat16(), side.bfloat16(), steps, time, 8)
+    made, share = torch.rand(3, 3, 16, 16), torch.rand(3, 1, 2, 2)
+    with pytest.raises(RuntimeError, match="time must be"):
+        motion_ops.fade_still_(made, made, made, torch.rand(2, 1, 16, 16), share)
+
+
+def test_only_what_is_asked_for_is_written_to() -> None:
+    """A lazy clone shares its memory until one of both is written to."""
+    picture, share = torch.rand(1, 3, 16, 16), torch.ones(1, 1, 2, 2)
+    before, other = picture.clone(), torch.zeros(1, 3, 16, 16)
+    made = torch._lazy_clone(picture)
+    motion_ops.fade_still_(made, other, other, torch.zeros(1, 1, 1, 1), share)
+    assert torch.equal(picture, before)
+    assert not made.any()
+
+
+def test_too_little_memory_is_known_as_such() -> None:
+    """What torch says of a failed allocation gets through its stable ABI: the work is done again
+    in smaller parts for that reason alone."""
+    endless = torch.zeros(1, 3, 1, 1).expand(1, 3, 2**23, 2**23)  # in no one's address space
+    with pytest.raises(RuntimeError) as caught:
+        motion_ops.pack_picture(endless, channels=4, dtype=torch.float32)
+    assert is_out_of_memory(caught.value), caught.value
+    with pytest.raises(RuntimeError) as caught:
+        ops.backwarp(endless, endless[:, :2])
+    assert is_out_of_memory(caught.value), caught.value
 
 
 # --------------------------------------------------------------------------- networks

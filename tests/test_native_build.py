@@ -148,7 +148,7 @@ def test_everything_works_without_the_extension(tmp_path: Path) -> None:
 def test_the_kernels_of_every_instruction_set(kernels: str) -> None:
     code = """if True:
         import torch
-        from tests import test_native
+        from tests import test_fused, test_native, test_planes
         from vfi_cli.native import ops
         for case in test_native.CASES:
             for dtype in test_native.DTYPES:
@@ -156,8 +156,41 @@ def test_the_kernels_of_every_instruction_set(kernels: str) -> None:
                     lay = test_native.LAYOUTS[layout]
                     first, second = test_native.sample_inputs(case, (2, 7, 6, 18), dtype)
                     test_native.compare_twins(case, lay(first), lay(second))
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        for dtype in test_fused.DTYPES:
+            for scales, scale in (((16, 8), 4), ((16, 8, 4, 2), 1)):
+                test_fused.test_motion_input(scales, scale, 4, dtype)
+            test_fused.test_motion_blend_and_flow(2, dtype)
+            test_fused.test_what_goes_from_pixel_to_pixel(dtype)
+        test_fused.test_fading_in_the_plain_mix()
+        for location in (1, 3):
+            test_planes.test_decoding_is_that_of_the_reference(test_planes.LAYOUTS[0], location)
+            test_planes.test_encoding_is_that_of_the_reference(test_planes.LAYOUTS[0], location)
         print(ops.build_info()["kernels"])
     """
     used = run_python(code, ROOT, VFI_CPU_KERNELS=kernels)
     if used != kernels:
         pytest.skip(f"this processor has no {kernels}: the {used} kernels were run")
+
+
+@needs_extension
+def test_models_run_without_avx512() -> None:
+    """As on a processor with AVX2 alone: in float32 by themselves, and in bfloat16 if asked."""
+    code = """if True:
+        import torch
+        from tests.fusedkit import interpolate, psnr
+        from vfi_cli.models import load_model
+        from vfi_cli.native import ops
+        frames = torch.rand(1, 2, 3, 64, 64)
+        plain = load_model("default", device="cpu")
+        made = plain.interpolate(frames, 0.5)
+        with ops.use_reference():
+            assert psnr(made, plain.interpolate(frames, 0.5)) > 60
+        narrow = load_model("default", device="cpu", dtype="bfloat16")
+        assert psnr(made, narrow.interpolate(frames, 0.5)) > 40
+        print(plain.dtype, narrow.dtype)
+    """
+    isa = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "VFI_CPU_KERNELS": "avx2"}
+    said = run_python(code, ROOT, **isa)
+    assert said == "torch.float32 torch.bfloat16"

@@ -316,7 +316,7 @@ def frames_for(name: str) -> Tensor:
 def test_networks_by_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole of a network in float16, as on a GPU but for its convolutions."""
     monkeypatch.setitem(packed._DTYPES, "cpu", tuple(DTYPES))
-    monkeypatch.setattr(packed, "_has_packing", lambda: False)
+    monkeypatch.setattr(packed, "_has_packing", lambda dtype: False)
     exact, half = (MODELS[name](name, dtype) for dtype in ("float32", "float16"))
     frames = frames_for(name)
     with ops.use_reference():

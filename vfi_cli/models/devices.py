@@ -89,6 +89,14 @@ def _has_amx() -> bool:
     return torch.backends.mkldnn.is_available() and bool(check())
 
 
+def has_bfloat16() -> bool:
+    """Whether oneDNN convolves in bfloat16 on this CPU, be it in emulation; with AVX2 alone torch
+    has slower operators for that."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
 def _fast_bfloat16() -> bool:
     """Whether this CPU multiplies in bfloat16 itself: AMX, or AVX-512 with its BF16 extension.
 
@@ -96,4 +104,4 @@ def _fast_bfloat16() -> bool:
     AMX: convolutions 2 to 3 times as fast, a light RIFE 4.x as a whole 1.35 times.
     """
     check = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)
-    return _has_amx() or (torch.backends.mkldnn.is_available() and bool(check()))
+    return (_has_amx() or bool(check())) and has_bfloat16()

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vfi_cli.models.blocks import resize
+from vfi_cli.models.devices import has_bfloat16
 from vfi_cli.native import int8_ops, motion_ops
 from vfi_cli.native.motion_ops import activate_, pack_picture
 
@@ -123,7 +124,7 @@ class PackedConv:
         self._bias = None if bias is None else bias.detach().to(weight.dtype)
         self._slope = slope
         self._weight = weight.detach().contiguous(memory_format=_LAST)
-        self._packs = weight.device.type == "cpu" and _has_packing()
+        self._packs = weight.device.type == "cpu" and _has_packing(weight.dtype)
         self._packed: dict[tuple[torch.Size, int], Tensor] = {}
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -152,12 +153,13 @@ class PackedConv:
         return packed
 
 
-def _has_packing() -> bool:
-    """oneDNN's own kernels; on other processors torch has it call those of other libraries."""
-    return torch.backends.mkldnn.is_available() and platform.machine().lower() in (
-        "x86_64",
-        "amd64",
-    )
+def _has_packing(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has kernels of its own for such weights; on other processors torch has it
+    call those of other libraries."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    of_its_own = platform.machine().lower() in ("x86_64", "amd64")
+    return of_its_own and (dtype != torch.bfloat16 or has_bfloat16())
 
 
 def packed_conv(conv: nn.Conv2d, slope: float = 1.0, room: int = 0) -> PackedConv:

@@ -94,7 +94,7 @@ def motion_input(
     else:
         flow = side0.new_zeros(batch, 4, height, width).float()
         mask, extra = (
-            side0.new_zeros(batch, n, height // scale, width // scale).float() for n in (1, 8)
+            side0.new_zeros(batch, n, height // scale, width // scale).float() for n in (1, carried)
         )
     parts = [
         reduced(_warp(side0, flow[:, :2]), scale),

@@ -75,11 +75,10 @@ View spread_view(const Tensor& tensor) {
   return view;
 }
 
-void check_time(const Tensor& time, int64_t height, int64_t width) {
+void check_time(const Tensor& time, int64_t batch, int64_t height, int64_t width) {
   check_float(time, "time");
-  const bool map = time.size(2) == height && time.size(3) == width;
-  STD_TORCH_CHECK(time.size(1) == 1 && (map || (time.size(2) == 1 && time.size(3) == 1)),
-                  "time must be (B, 1, 1, 1) or (B, 1, ", height, ", ", width, ")");
+  const bool one = time.size(2) == 1 && time.size(3) == 1;
+  check_sizes(time, batch, 1, one ? 1 : height, one ? 1 : width, "time");
 }
 
 Step make_step(const Tensor& tiles, int64_t side, int64_t scale, int64_t height, int64_t width) {
@@ -143,7 +142,7 @@ Tensor motion_input(const Tensor& side0, const Tensor& side1, const Tensors& ste
   p.motion = make_motion(side0, steps, scales, side, sum_masks, batch, height, width);
   // The mask and what is carried are enlarged from grid to grid, not by way of the full size.
   check_reduction(p.motion, scale, 2);
-  check_time(time, height / scale, width / scale);
+  check_time(time, batch, height / scale, width / scale);
   const int64_t told = steps.empty() ? carried : p.motion.steps[p.motion.count - 1].channels - 5;
   STD_TORCH_CHECK(carried >= 0 && carried <= told, "the last step carries fewer channels");
   STD_TORCH_CHECK(side1.scalar_type() == side0.scalar_type() &&
@@ -235,7 +234,7 @@ void fade_still(const Tensor& made, const Tensor& frame0, const Tensor& frame1, 
     check_sizes(*frame, batch, 3, height, width, "pictures");
     STD_TORCH_CHECK(frame->stride(3) == 1, "pictures must have their columns side by side");
   }
-  check_time(time, height, width);
+  check_time(time, batch, height, width);
   STD_TORCH_CHECK(height % kCell == 0 && width % kCell == 0 && share.size(0) == batch, "wrong sizes");
   check_sizes(share, batch, 1, height / kCell, width / kCell, "share");
   if (made.numel() == 0) return;
@@ -243,6 +242,7 @@ void fade_still(const Tensor& made, const Tensor& frame0, const Tensor& frame1, 
   p.share = {batch, height, width, 1, 1, false, {}};
   p.share.steps[0] = {view_of(share), 1, height / kCell, width / kCell, kCell};
   p.made = view_of(made);
+  p.made.data = made.mutable_data_ptr();
   p.frame0 = spread_view(frame0);
   p.frame1 = spread_view(frame1);
   p.time = spread_view(time);

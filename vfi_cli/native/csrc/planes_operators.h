@@ -77,6 +77,7 @@ void decode_planes(const Tensors& planes, const Tensor& picture, const Numbers& 
   p.coding = make_coding(planes, decode, offsets, chroma);
   set_planes(planes, p.coding, planes[0], p.planes);
   p.picture = make_picture(picture, planes[0]);
+  p.picture.data = static_cast<float*>(picture.mutable_data_ptr());
   p.height = picture.size(1);
   p.width = picture.size(2);
   STD_TORCH_CHECK(p.height >= p.coding.height && p.width >= p.coding.width,
@@ -93,6 +94,7 @@ void encode_planes(const Tensor& picture, const Tensors& planes, const Numbers& 
   set_numbers(encode, 3 * planes.size(), p.coding.encode, "encode");
   p.coding.peak = static_cast<float>(peak);
   set_planes(planes, p.coding, planes[0], p.planes);
+  for (size_t n = 0; n < planes.size(); ++n) p.planes[n].data = planes[n].mutable_data_ptr();
   p.picture = make_picture(picture, planes[0]);
   STD_TORCH_CHECK(picture.size(0) == 3 && picture.size(1) == p.coding.height &&
                       picture.size(2) == p.coding.width,

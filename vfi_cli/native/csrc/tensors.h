@@ -11,10 +11,17 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <cstddef>
+#include <exception>
 #include <limits>
+#include <stdexcept>
 #include <vector>
 
 #include "stencil.h"
+
+// Of torch 2.13 and later.
+extern "C" __attribute__((weak, visibility("default"))) const char*
+torch_exception_get_what_without_backtrace();
 
 namespace vfi {
 namespace {
@@ -41,8 +48,8 @@ inline ScalarType compute_type(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// For reading, and for what was made here: const_data_ptr leaves a lazily cloned tensor shared.
 inline View view_of(const Tensor& tensor) {
-  // const_data_ptr leaves a lazily cloned tensor shared; what is written to is always new.
   return {const_cast<void*>(tensor.const_data_ptr()), tensor.stride(0), tensor.stride(1),
           tensor.stride(2), tensor.stride(3)};
 }
@@ -124,12 +131,27 @@ inline bool is_channels_last(const Tensor& tensor) {
   return tensor.size(1) > 1 && tensor.stride(1) == 1 && tensor.stride(3) >= tensor.size(1);
 }
 
-using Shape = const int64_t (&)[4];
+// What a function of torch makes. Of a failure the stable ABI may say only where it was; that the
+// memory was too small has to be said, because the work is then done again in smaller parts.
+template <typename Make>
+Tensor allocated(const Make& make) {
+  try {
+    return make();
+  } catch (const std::exception&) {
+    throw std::runtime_error(torch_exception_get_what_without_backtrace == nullptr
+                                 ? "no new tensor could be made, most likely out of memory"
+                                 : torch_exception_get_what_without_backtrace());
+  }
+}
 
-inline Tensor new_sized(const Tensor& like, Shape sizes, ScalarType dtype, bool channels_last) {
-  return torch::stable::empty(
-      {sizes, 4}, dtype, torch::headeronly::Layout::Strided, like.device(), false,
-      channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+template <size_t dimensions>
+Tensor new_sized(const Tensor& like, const int64_t (&sizes)[dimensions], ScalarType dtype,
+                 bool channels_last = false) {
+  return allocated([&] {
+    return torch::stable::empty(
+        {sizes, dimensions}, dtype, torch::headeronly::Layout::Strided, like.device(), false,
+        channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  });
 }
 
 inline Tensor new_tensor(const Tensor& like, int64_t channels, ScalarType dtype,
@@ -145,7 +167,12 @@ inline Tensor new_sums(const Tensor& like, int64_t channels, bool channels_last 
 }
 
 inline Tensor to_dtype(const Tensor& tensor, ScalarType dtype) {
-  return tensor.scalar_type() == dtype ? tensor : torch::stable::to(tensor, dtype);
+  if (tensor.scalar_type() == dtype) return tensor;
+  return allocated([&] { return torch::stable::to(tensor, dtype); });
+}
+
+inline Tensor to_contiguous(const Tensor& tensor) {
+  return allocated([&] { return torch::stable::contiguous(tensor); });
 }
 
 }  // namespace

@@ -30,6 +30,8 @@ inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
 
 template <typename T>
 class BlendRows {
+  using Lanes = Vector<float, 4>;
+
  public:
   static int64_t scratch(const FrameBlend& p) {
     return FlowRows<T>::scratch(p.motion, 1) + 9 * p.motion.width;
@@ -55,7 +57,6 @@ class BlendRows {
 
  private:
   void write_row(int64_t batch, int64_t y) {
-    using Lanes = Vector<float, 4>;
     const int64_t width = p_.motion.width, height = p_.motion.height;
     flow_rows_.read(batch, y, flow_);
     Places places[2];
@@ -124,7 +125,10 @@ class BlendRows {
     for (int64_t x = 0; x < width; x += kTile) {
       const int64_t n = width - x < kTile ? width - x : kTile;
       float apart[4 * kTile];
-      for (int64_t i = 0; i < 4 * n; ++i) apart[i] = a[4 * x + i] - b[4 * x + i];
+      for (int64_t i = 0; i < n; ++i) {
+        store_lanes<Lanes>(apart + 4 * i, load_lanes<Lanes>(a + (x + i) * views[0].x_stride) -
+                                              load_lanes<Lanes>(b + (x + i) * views[1].x_stride));
+      }
       add_sizes(n, apart, apart_ + x);
     }
     // Squares of 2 by 2 pixels need the row above.

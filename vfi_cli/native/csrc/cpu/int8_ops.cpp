@@ -2,12 +2,12 @@
 #include "int8.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <tuple>
 
 #include "../tensors.h"
 #include "kernels.h"
+#include "runs.h"
 
 namespace vfi {
 
@@ -57,8 +57,7 @@ const T* column(const Tensor& tensor, ScalarType dtype, int64_t size, const char
 
 Tensor new_row(const Tensor& like, int64_t size) {
   const int64_t sizes[1] = {size};
-  return torch::stable::empty({sizes, 1}, ScalarType::Float, torch::headeronly::Layout::Strided,
-                              like.device(), false, MemoryFormat::Contiguous);
+  return new_sized(like, sizes, ScalarType::Float);
 }
 
 // The largest of each sample's rows.
@@ -164,12 +163,8 @@ std::tuple<Tensor, Tensor> conv_int8(const Tensors& inputs, const Sizes& grow, c
   const int64_t rows = p.batch * p.out_height;
   const Tensor row_peaks = new_row(x, rows);
   p.row_peaks = static_cast<float*>(row_peaks.mutable_data_ptr());
-  // A run quantizes again what it shares with the one before.
-  const int64_t threads = torch::stable::get_num_threads();
-  const int64_t least = std::max<int64_t>(1, rows / (4 * threads));
-  torch::stable::parallel_for(0, rows, least, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<uint8_t[]> memory(new uint8_t[static_cast<size_t>(kernels.scratch(p))]);
-    kernels.convolve(dtype, p, begin, end, memory.get());
+  in_runs<uint8_t>(rows, kernels.scratch(p), [&](int64_t begin, int64_t end, uint8_t* memory) {
+    kernels.convolve(dtype, p, begin, end, memory);
   });
   return {out, largest(row_peaks, p.batch)};
 }

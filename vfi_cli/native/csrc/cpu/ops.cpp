@@ -4,6 +4,7 @@
 // thread, which adds in the order of the pixels.
 #include "../operators.h"
 #include "kernels.h"
+#include "runs.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -38,15 +39,10 @@ const Kernels& kernels() {
 
 namespace {
 
-// How many pieces of work are worth waking a thread: some ten thousand values.
-int64_t grain(int64_t values_of_one) {
-  return values_of_one < 16384 ? 16384 / (values_of_one > 0 ? values_of_one : 1) : 1;
-}
-
 // A picture whose channels or columns lie side by side, as it is or copied.
 Tensor readable(const Tensor& picture) {
   if (is_channels_last(picture) || picture.stride(3) == 1) return picture;
-  return torch::stable::contiguous(picture);
+  return to_contiguous(picture);
 }
 
 Tensor gather(const Tensor& image, const Sampler& sampler) {
@@ -59,11 +55,10 @@ Tensor gather(const Tensor& image, const Sampler& sampler) {
                          (sampler.width - 1) * from_view.x_stride +
                          (sampler.channels - 1) * from_view.channel_stride + 1;
   const DType dtype = dtype_of(image, "input");
-  torch::stable::parallel_for(
-      0, sampler.batch * sampler.height, grain(sampler.width * sampler.channels),
-      [&](int64_t begin, int64_t end) {
-        kernels().gather(sampler, dtype, from_view, extent, out_view, begin, end);
-      });
+  in_rows(sampler.batch * sampler.height, sampler.width * sampler.channels,
+          [&](int64_t begin, int64_t end) {
+            kernels().gather(sampler, dtype, from_view, extent, out_view, begin, end);
+          });
   return out;
 }
 
@@ -81,15 +76,14 @@ void scatter(const Tensor& values, const Sampler& sampler, const Tensor& sums,
   const View value_view = view_of(values), sum_view = view_of(sums);
   const View weight_view = weights != nullptr ? view_of(*weights) : View{};
   const DType dtype = dtype_of(values, "input");
-  torch::stable::parallel_for(
-      0, sampler.batch * groups, grain(sampler.height * sampler.width),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t task = begin; task < end; ++task) {
-          const int64_t group = task % groups;
-          kernels().scatter(sampler, dtype, value_view, sum_view, weight_view, task / groups,
-                            group * channels / groups, (group + 1) * channels / groups);
-        }
-      });
+  in_rows(sampler.batch * groups, sampler.height * sampler.width,
+          [&](int64_t begin, int64_t end) {
+            for (int64_t task = begin; task < end; ++task) {
+              const int64_t group = task % groups;
+              kernels().scatter(sampler, dtype, value_view, sum_view, weight_view, task / groups,
+                                group * channels / groups, (group + 1) * channels / groups);
+            }
+          });
 }
 
 Tensor flow_slope(const Tensor& image, const Tensor* plane, const Tensor& values,
@@ -100,12 +94,11 @@ Tensor flow_slope(const Tensor& image, const Tensor* plane, const Tensor& values
     const View image_view = view_of(image), value_view = view_of(values);
     const View plane_view = plane != nullptr ? view_of(*plane) : View{};
     const View slope_view = view_of(slope);
-    torch::stable::parallel_for(
-        0, sampler.batch * sampler.height, grain(sampler.width * sampler.channels),
-        [&](int64_t begin, int64_t end) {
-          kernels().flow_slope(sampler, dtype, image_view, plane_view, value_view, slope_view,
-                               begin, end);
-        });
+    in_rows(sampler.batch * sampler.height, sampler.width * sampler.channels,
+            [&](int64_t begin, int64_t end) {
+              kernels().flow_slope(sampler, dtype, image_view, plane_view, value_view, slope_view,
+                                   begin, end);
+            });
   }
   return to_dtype(slope, flow.scalar_type());
 }
@@ -117,7 +110,7 @@ Correlation correlation_of(const Tensor& picture, int64_t radius) {
 }
 
 Tensor widened(const Tensor& tensor) {
-  return torch::stable::contiguous(to_dtype(tensor, compute_type(tensor)));
+  return to_contiguous(to_dtype(tensor, compute_type(tensor)));
 }
 
 Tensor correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
@@ -128,18 +121,17 @@ Tensor correlation(const Tensor& a, const Tensor& b, int64_t max_displacement) {
     const Tensor a_wide = widened(a);
     const int64_t margins[4] = {max_displacement, max_displacement, max_displacement,
                                 max_displacement};
-    const Tensor b_wide =
-        torch::stable::contiguous(torch::stable::pad(widened(b), {margins, 4}));
+    const Tensor b_wide = to_contiguous(
+        allocated([&] { return torch::stable::pad(widened(b), {margins, 4}); }));
     const Correlation problem = correlation_of(a, max_displacement);
     const DType dtype = dtype_of(out, "a");
     const void* a_data = a_wide.const_data_ptr();
     const void* b_data = b_wide.const_data_ptr();
     void* out_data = out.mutable_data_ptr();
-    torch::stable::parallel_for(
-        0, problem.batch * problem.height, grain(problem.width * problem.channels * side * side / 16),
-        [&](int64_t begin, int64_t end) {
-          kernels().correlate(problem, dtype, a_data, b_data, out_data, begin, end);
-        });
+    in_rows(problem.batch * problem.height, problem.width * problem.channels * side * side / 16,
+            [&](int64_t begin, int64_t end) {
+              kernels().correlate(problem, dtype, a_data, b_data, out_data, begin, end);
+            });
   }
   return to_dtype(out, a.scalar_type());
 }
@@ -156,12 +148,11 @@ Tensor correlation_grad(const Tensor& grad, const Tensor& other, int64_t max_dis
     const void* grad_data = grad_wide.const_data_ptr();
     const void* other_data = other_wide.const_data_ptr();
     void* out_data = out.mutable_data_ptr();
-    torch::stable::parallel_for(
-        0, problem.batch * problem.channels, grain(problem.height * problem.width * side * side / 16),
-        [&](int64_t begin, int64_t end) {
-          kernels().correlate_grad(problem, dtype, second, grad_data, other_data, out_data,
-                                   begin, end);
-        });
+    in_rows(problem.batch * problem.channels, problem.height * problem.width * side * side / 16,
+            [&](int64_t begin, int64_t end) {
+              kernels().correlate_grad(problem, dtype, second, grad_data, other_data, out_data,
+                                       begin, end);
+            });
   }
   return to_dtype(out, other.scalar_type());
 }
