@@ -75,7 +75,10 @@ def test_devices_and_scales() -> None:
 @pytest.mark.parametrize(
     ("given", "read"),
     [
-        ("a --tta b", "a --tta=flip b"),
+        ("a --tta b.mkv", "a --tta=flip b.mkv"),
+        ("--tta tests", "--tta=flip tests"),  # there is such a folder
+        ("--tta -", "--tta=flip -"),
+        ("a --tta mirror", "a --tta mirror"),
         ("a --tta", "a --tta=flip"),
         ("--tta --quiet a", "--tta=flip --quiet a"),
         ("--tta reverse,rotate a", "--tta reverse,rotate a"),

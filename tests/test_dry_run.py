@@ -113,6 +113,7 @@ def test_what_stands_in_the_way_is_told(tmp_path: Path, vfi: Vfi) -> None:
     busy = tmp_path / ".new.mkv.vfi"
     busy.mkdir()
     (busy / "plan.json").write_text('{"fingerprint": "of another run"}')
+    (busy / "000000.segment").touch()
     for target, code, word in (
         (there, 5, "exists already"),
         (tmp_path / "no" / "out.mkv", 5, "does not exist"),

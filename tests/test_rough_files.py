@@ -196,3 +196,16 @@ def test_a_name_that_is_too_long_is_no_bug(
     assert main(["frames", long]) == 4
     assert main(["frames", ".", "-o", long]) in (4, 5)
     assert capsys.readouterr().err.count("File name too long") >= 4
+
+
+def test_an_encoder_that_does_not_open_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SVT-AV1 takes no picture below 4×4."""
+    source = write_clip(tmp_path / "in.mkv", frames=2, size=(4, 2), codec="rawvideo")
+    line = ["convert", str(source), "--model", "blend", "--factor", "2", "-o"]
+    output = str(tmp_path / "out.mkv")
+    assert main([*line, output, "--codec", "av1"]) == 5
+    assert "choose another with --codec" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.mkv"]
+    assert main([*line, output, "--codec", "rawvideo"]) == 0

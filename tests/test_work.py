@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_another_plan_is_refused_or_begun_anew(tmp_path: Path) -> None:
         write_segment(work, 0, b"1")
     with WorkFolder(tmp_path / "w", "b", {}, overwrite=True) as work:
         assert work.result(0) is not None, "the same command again goes on, even with --overwrite"
+
+
+def test_a_run_that_finished_nothing_is_in_nobodys_way(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "w", tmp_path / "killed"
+    with WorkFolder(folder, "a", {}) as work:
+        work.remember("fit", {"tile": 512})
+        work.segment_part(0).write_bytes(b"half")
+        shutil.copytree(folder, elsewhere)
+    assert not folder.exists()
+    with WorkFolder(elsewhere, "b", {}) as work:
+        write_segment(work, 0, b"1")
+    assert elsewhere.exists()
 
 
 def test_segments_without_a_plan_are_not_adopted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,7 +49,10 @@ def write_durably(path: Path, text: str) -> None:
 
 
 class WorkFolder:
-    """Finished segments on disk. Use as a context manager: it holds a lock meanwhile."""
+    """Finished segments on disk. Use as a context manager: it holds a lock meanwhile.
+
+    A folder without anything finished is removed at the end, and is in nobody's way before.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,8 @@ class WorkFolder:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
+            if not _holds_work(self.path):
+                shutil.rmtree(self.path, ignore_errors=True)
             self._lock.close()
             self._lock = None
 
@@ -161,7 +166,7 @@ def is_unfinished(path: Path, fingerprint: str, *, overwrite: bool = False) -> b
     Raises OutputError where it holds one of another plan that is not to be overwritten.
     """
     plan_file = path / PLAN_FILE
-    if not plan_file.exists():
+    if not plan_file.exists() or not _holds_work(path):
         return False
     same = bool(_read_json(plan_file).get("fingerprint") == fingerprint)
     if not same and not overwrite:
@@ -170,6 +175,14 @@ def is_unfinished(path: Path, fingerprint: str, *, overwrite: bool = False) -> b
             "version; run that command again to finish it, or add --overwrite to start anew"
         )
     return same
+
+
+def _holds_work(path: Path) -> bool:
+    """Whether there is anything finished in the folder, beside records of what was to be done."""
+    with suppress(FileNotFoundError):
+        rest = (p for p in path.iterdir() if p.suffix not in (".json", ".part"))
+        return any(p.name != LOCK_FILE for p in rest)
+    return False
 
 
 def was_published(path: Path, fingerprint: str) -> bool:

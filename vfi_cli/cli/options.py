@@ -8,6 +8,7 @@ out by whoever opens it. Typer hands a parser its default too, parsed already.
 
 from __future__ import annotations
 
+import os
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -127,15 +128,17 @@ class Command(TyperCommand):
 def with_tta_value(args: list[str]) -> list[str]:
     """The arguments with ``--tta=flip`` where --tta stands without names of views behind it.
 
-    What follows is a list of names where one of them is known, so that a wrong one beside it
-    is told; anything else is the next argument.
+    What follows is the next argument where it is an option, or reads as a file; else it is taken
+    for a list of names, so that a wrong one is told.
     """
     spelt: list[str] = []
     for number, argument in enumerate(args):
         if argument == "--":
             return spelt + args[number:]
         following = args[number + 1] if number + 1 < len(args) else ""
-        alone = argument == "--tta" and not {*following.replace(" ", "").split(",")} & {*VIEWS}
+        known = {*following.replace(" ", "").split(",")} & {*VIEWS}
+        is_next = not following or following[0] == "-" or "." in following
+        alone = argument == "--tta" and not known and (is_next or os.path.exists(following))
         spelt.append(f"--tta={PLAIN_TTA}" if alone else argument)
     return spelt
 

@@ -296,7 +296,7 @@ def open_encoder(stream: VideoStream, config: EncoderConfig) -> None:
     try:
         context.open()
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        where = ""
+        where = "; choose another with --codec"
         if config.encoder.rsplit("_", 1)[-1] in ("nvenc", "qsv", "amf", "vaapi", "videotoolbox"):
             where = "; is its hardware, with a driver, in this machine? --codec h264 needs none"
         rate = Fraction(context.framerate or 0)
