@@ -165,8 +165,11 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, pool: Pool) -> 
     first = Trainer(tiny(tmp_path / "parts"), clips=None, pool=pool)
     first.run(steps=3)
     second = Trainer(tiny(tmp_path / "parts"), clips=None, pool=pool)
+    drawn = torch.get_rng_state()
     torch.rand(7)  # whatever else used the generator
     second.resume()
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert second.watch.state() == first.watch.state()
     assert second.step == 3
     second.run()
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
@@ -269,6 +272,8 @@ def test_schedule(tmp_path: Path, pool: Pool) -> None:
     assert rates[0] == pytest.approx(trainer.config.optim.lr / 2)
     assert rates[1] == max(rates)
     assert rates[1:] == sorted(rates[1:], reverse=True)
+    trainer.step = 8
+    assert trainer.learning_rate() == pytest.approx(trainer.config.optim.final_lr)
 
 
 def test_checkpoints_of_something_else_are_refused(tmp_path: Path, pool: Pool) -> None:
@@ -279,9 +284,12 @@ def test_checkpoints_of_something_else_are_refused(tmp_path: Path, pool: Pool) -
     other = Trainer(tiny(tmp_path, lr=1e-5), clips=None, pool=pool)
     with pytest.raises(UsageError, match=r"another configuration \(optim\.lr differs\)"):
         other.resume()
-    (tmp_path / "run/last.pt").write_bytes(b"junk")
-    with pytest.raises(InputError, match="no checkpoint of a training run"):
-        trainer.resume()
+    whole = (tmp_path / "run/last.pt").read_bytes()
+    for damaged in (b"junk", whole[: len(whole) // 2]):
+        (tmp_path / "run/last.pt").write_bytes(damaged)
+        with pytest.raises(InputError, match="no checkpoint of a training run") as caught:
+            trainer.resume()
+        assert len(str(caught.value)) < 250
 
 
 def test_a_line_of_metrics_that_a_kill_cut_off_is_dropped(tmp_path: Path, pool: Pool) -> None:
@@ -398,6 +406,10 @@ def test_the_program_trains_resumes_and_reports(
     assert program.main([path, "--resume", "--set", "run.minutes=0.0001"]) == 0
     assert "--set run.minutes=0.0002 makes" in capsys.readouterr().out
     target = tmp_path / "weights.safetensors"
+    places = ["--set", "run.out=a.png/run", "--set", "data.cache=elsewhere"]
+    assert program.main([path, *places]) == OutputError.exit_code
+    assert "a.png/run/metrics.jsonl: cannot be written" in capsys.readouterr().err
+    assert not (tmp_path / "elsewhere").exists()  # nothing was decoded or rendered for it
     (tmp_path / "a.png").unlink()  # what it was trained on may be gone
     assert program.main([path, "--export", str(target)]) == 0
     assert target.is_file()

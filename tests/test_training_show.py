@@ -134,7 +134,7 @@ def test_a_run_validates_and_draws_sheets(tmp_path: Path, clip: ArrayClip) -> No
     assert (shown[-1].step, shown[-1].share) == (2, 1.0)
     height, width = read(tmp_path / "run/sheets/00000002.png").shape[:2]
     assert width > 6 * 64
-    assert height > 2 * 64
+    assert height > 2 * (64 + 40)  # two crops
     assert any("validation" in line and "dB" in line for line in said)
 
 

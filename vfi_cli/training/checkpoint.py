@@ -54,7 +54,8 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: there is no checkpoint of a run (run.out)") from None
     except Exception as error:
         # What torch raises for damaged files is not documented and spans all kinds of errors.
-        raise InputError(f"{path}: is no checkpoint of a training run ({said(error)})") from None
+        reason = said(error).partition(". ")[0]
+        raise InputError(f"{path}: is no checkpoint of a training run ({reason})") from None
     if not isinstance(state, dict) or not {"ema", "optimiser", "config"} <= state.keys():
         raise InputError(f"{path}: is no checkpoint of a training run")
     return state

@@ -443,9 +443,12 @@ class Trainer:
             self.forget_after(self.step)
 
     def forget_after(self, step: int) -> None:
-        """Drops the metrics of later steps, which were not saved and are made again."""
+        """Drops the metrics of later steps, which were not saved and are made again.
+
+        Raises OutputError where the run's folder cannot be written to.
+        """
         path = self.out / METRICS
-        if path.exists():
+        with checkpoint.writing(path):
+            path.touch()
             kept = [json.dumps(line) + "\n" for line in read_lines(path) if line["step"] <= step]
-            with checkpoint.writing(path):
-                path.write_text("".join(kept), encoding="utf-8")
+            path.write_text("".join(kept), encoding="utf-8")

@@ -42,7 +42,8 @@ def start(
         raise UsageError(
             f"{out} holds a run; --resume goes on with it, --set run.out=… begins anew"
         )
-    # Before hours of decoding: is it possible at all, and is there anything left to do.
+    # Before hours of decoding: is it possible at all, is there anything left to do, and a place
+    # for what is done.
     trainer = Trainer(read, device=_device(device), report=report, on_step=on_step)
     if resume:
         trainer.resume()
