@@ -492,6 +492,20 @@ def test_the_public_functions(tmp_path: Path) -> None:
         vfi_cli.convert(source, fps=50, timing=None)
 
 
+def test_times_in_floats_fall_on_the_frames_that_are_meant(tmp_path: Path) -> None:
+    """A float's last bits would put every output frame beside its source frame."""
+    import vfi_cli
+
+    source = write_clip(tmp_path / "in.mkv", frames=30, rate=Fraction(30000, 1001))
+    part = {"start": 7 * 1001 / 30000, "end": 17 * 1001 / 30000, "model": "blend", "codec": "ffv1"}
+    made = vfi_cli.convert(source, tmp_path / "out.mkv", factor=2, **part)
+    assert (made.counts.frames, made.counts.new) == (20, 10)
+    assert numbers(frames_of(made.output))[::2] == list(range(7, 17))
+    for time in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="is not a time"):
+            vfi_cli.convert(source, tmp_path / "no.mkv", factor=2, start=time)
+
+
 @pytest.mark.parametrize(
     ("pix_fmt", "codec", "suffix"),
     [

@@ -7,6 +7,7 @@ goes wrong is raised as a :class:`~vfi_cli.errors.VfiError`.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 #: Where the input's own container cannot be written, or cannot hold the result.
 FALLBACK_SUFFIX = ".mkv"
+#: A float stands for the nearest fraction whose denominator is no larger.
+_FINEST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -400,8 +403,8 @@ def convert(
     timing = Timing(
         fps=None if fps is None else parse_rate(str(fps)),
         factor=None if factor is None else parse_factor(str(factor)),
-        start=None if start is None else Fraction(start),
-        end=None if end is None else Fraction(end),
+        start=_seconds(start),
+        end=_seconds(end),
     )
     return convert_file(source, output, _options(timing, options), listener=listener)
 
@@ -422,11 +425,20 @@ def slowmo(
     timing = Timing(
         fps=None if fps is None else parse_rate(str(fps)),
         stretch=parse_factor(str(factor)),
-        start=None if start is None else Fraction(start),
-        end=None if end is None else Fraction(end),
+        start=_seconds(start),
+        end=_seconds(end),
     )
     wanted = _options(timing, {**options, "audio": audio})
     return convert_file(source, output, wanted, listener=listener)
+
+
+def _seconds(time: float | Fraction | None) -> Fraction | None:
+    """A time ≥ 0 as it is meant: 0.2 is 1/5, and falls on the frame that stands there."""
+    if time is None:
+        return None
+    if not 0 <= time < math.inf:
+        raise UsageError(f"{time} is not a time: start and end are seconds from the first frame on")
+    return Fraction(time).limit_denominator(_FINEST) if isinstance(time, float) else Fraction(time)
 
 
 def _options(timing: Timing, given: dict[str, Any]) -> ConvertOptions:
