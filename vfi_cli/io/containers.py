@@ -157,6 +157,8 @@ def holds_codec(muxer: str, codec: str) -> bool:
     """Whether ``muxer`` can hold streams of an FFmpeg codec name."""
     if muxer == "mpegts":
         return codec in MPEGTS_CODECS
+    if muxer == "nut" and codec == "eac3":
+        return False  # it comes out again as AC-3
     trial = av.open(io.BytesIO(), "w", format=muxer)
     try:
         trial.add_mux_stream(codec)

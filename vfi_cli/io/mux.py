@@ -318,6 +318,8 @@ class OutputMux:
                 packet.dts = least
                 if packet.pts is not None and packet.pts < least:
                     packet.pts = least
+            if stream.type == "audio" and last is not None and not packet.duration:
+                packet.duration = packet.dts - last  # MP4 ends before a last one that has none
             self._last_dts[key] = packet.dts
         self._mux(packet)
 
