@@ -37,7 +37,7 @@ def test_rates_are_matched_by_exact_time(tmp_path: Path) -> None:
     slow = write_clip(tmp_path / "25.mkv", codec="ffv1", frames=10, rate=25)
     fast = write_clip(tmp_path / "60.mkv", codec="ffv1", frames=24, rate=60)
     made = compare(tmp_path / "side.mkv", slow, fast)
-    assert frames_of(tmp_path / "side.mkv")[0].constant_rate == 60
+    assert frames_of(tmp_path / "side.mkv")[0].base_rate == 60
     assert numbers(made, 0) == [k * 25 // 60 for k in range(24)]
     assert numbers(made, 64) == list(range(24))
 
@@ -128,7 +128,7 @@ def test_slowed_down_it_has_the_same_frames_at_a_lower_rate(
     plain = compare(tmp_path / "plain.mkv", *pair)
     slow = compare(tmp_path / "slow.mkv", *pair, "--slow", "2.5")
     assert all(equal(a, b) for a, b in zip(plain, slow, strict=True))
-    assert frames_of(tmp_path / "slow.mkv")[0].constant_rate == 10
+    assert frames_of(tmp_path / "slow.mkv")[0].base_rate == 10
     with av.open(str(tmp_path / "slow.mkv")) as container:
         assert [stream.type for stream in container.streams] == ["video"]
 

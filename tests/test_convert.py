@@ -134,6 +134,41 @@ def test_variable_frame_rate_stays_in_time(tmp_path: Path) -> None:
     assert np.abs(frames[pts[8] + 50].planes[0] - expected).mean() < 0.6
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_dropped_frame_leaves_the_others_on_the_grid(tmp_path: Path, suffix: str) -> None:
+    """Containers round times: without the stream's rate every frame would lie beside its place."""
+    rate, base = Fraction(24000, 1001), Fraction(1, 90000)
+    there = [n for n in range(40) if n not in (11, 12, 30)]
+    source = write_clip(
+        tmp_path / f"in{suffix}", rate=rate, pts=[round(n / rate / base) for n in there],
+        time_base=base,
+    )  # fmt: skip
+    result = convert(source, tmp_path / "out.mkv", factor=2, cuts=False)
+    assert result.plan.grid.fps == 2 * rate
+    assert result.plan.info.variable
+    assert result.counts.frames == 80
+    before, after = frames_of(source), frames_of(result.output)
+    for number, frame in zip(there, before, strict=True):
+        assert np.array_equal(frame.planes[0], after[2 * number].planes[0])
+    assert result.counts.new == 39 + 3
+
+
+def test_where_a_damaged_input_ends_is_not_rounded(tmp_path: Path) -> None:
+    """Of N frames that decode are made N·f: the milliseconds of Matroska add none."""
+    source = write_clip(
+        tmp_path / "in.mkv", frames=40, rate=30, codec="ffv1", options={"slicecrc": "1"}
+    )
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    whole = source.read_bytes()
+    for bad in (20, 21, 22):
+        data = bytearray(whole)
+        data[data.find(packets[bad]) + len(packets[bad]) // 2] ^= 0x55
+        source.write_bytes(data)
+        result = convert(source, tmp_path / f"{bad}.mkv", factor=3, allow_truncated=True)
+        assert result.counts.frames == 3 * bad
+
+
 def test_sound_is_copied_packet_for_packet_and_stays_in_place(tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", frames=50, tone=True, tone_start=Fraction(1, 4))
     result = convert(source, codec="h264", fps=60)

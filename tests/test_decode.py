@@ -14,7 +14,7 @@ import pytest
 from tests.media import read_number, write_clip
 from vfi_cli.errors import InputError
 from vfi_cli.io.decode import FrameReader, probe
-from vfi_cli.io.scan import find_rate, fits_rate, reorder_delay
+from vfi_cli.io.scan import Rate, find_rate, fits_rate, reorder_delay
 
 NTSC = Fraction(30000, 1001)
 
@@ -75,7 +75,7 @@ def test_every_frame_once_and_from_anywhere(tmp_path, kind):
     assert [frame.pts for frame in frames] == list(info.pts)
     assert sum(frame.duration for frame in frames) == info.end_pts - info.pts[0]
     assert info.nominal_rate == CLIPS[kind].get("rate", 25)
-    assert info.constant_rate == info.nominal_rate
+    assert info.base_rate == info.nominal_rate
     for start in (1, 17, 24, 39):
         part, broken = read(info, start_pts=info.pts[start])
         assert broken is None
@@ -99,7 +99,7 @@ def test_variable_frame_rate_is_exact(tmp_path):
     assert list(info.pts) == stamps
     assert info.time_base == Fraction(1, 90000)
     assert info.variable
-    assert info.constant_rate is None
+    assert info.base_rate is None
     frames, _ = read(info)
     assert numbers(frames) == list(range(8))
     assert frames[3].duration == 3000
@@ -117,7 +117,7 @@ def test_offset_of_the_first_frame_is_kept(tmp_path):
 def test_milliseconds_of_matroska_are_not_taken_for_variable(tmp_path, rate):
     info = probe(write_clip(tmp_path / "a.mkv", frames=50, rate=rate))
     assert info.time_base == Fraction(1, 1000)
-    assert info.constant_rate == rate
+    assert info.base_rate == rate
     assert not info.variable
 
 
@@ -213,14 +213,25 @@ def test_palette_and_one_bit_become_colour_and_grey():
 def test_rates():
     tb = Fraction(1, 1000)
     film = [round(n * 1001 / 24) for n in range(200)]
-    assert find_rate(film, film[-1] + 42, tb) == (Fraction(24000, 1001), True)
+    assert find_rate(film, film[-1] + 42, tb) == Rate(Fraction(24000, 1001), True, True)
     assert not fits_rate(film, tb, Fraction(24))
     jittered = [n * 40 + (n % 7) * 3 for n in range(100)]
-    rate, constant = find_rate(jittered, 4000, tb)
-    assert not constant
-    assert abs(rate - 25) < 1
-    assert find_rate([0, 40], 80, tb, (Fraction(25),)) == (Fraction(25), True)
-    assert find_rate([7], 47, tb) == (Fraction(25), True)
+    rate = find_rate(jittered, 4000, tb)
+    assert not rate.agrees
+    assert abs(rate.nominal - 25) < 1
+    assert find_rate([0, 40], 80, tb, (Fraction(25),)) == Rate(Fraction(25), True, True)
+    assert find_rate([7], 47, tb) == Rate(Fraction(25), True, True)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(25)])
+@pytest.mark.parametrize("base", [Fraction(1, 1000), Fraction(1, 90000)])
+def test_the_rate_of_a_stream_with_missing_frames(rate, base):
+    """A dropped frame leaves the others where they are, and the rate is still the rate."""
+    whole = [round(n / rate / base) for n in range(300)]
+    dropped = [pts for n, pts in enumerate(whole) if n % 37 != 5 and not 100 < n < 120]
+    assert find_rate(dropped, whole[-1], base) == Rate(rate, agrees=True, complete=False)
+    sparse = [pts for n, pts in enumerate(whole) if n % 5 in (0, 3)]
+    assert not find_rate(sparse, whole[-1], base).agrees, "frames that are mostly missing"
 
 
 def test_reordering():

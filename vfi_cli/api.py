@@ -37,7 +37,6 @@ from vfi_cli.plan import (
     make_plan,
     output_grid,
     output_rate,
-    source_timeline,
 )
 from vfi_cli.render import Counts, SegmentResult
 from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
@@ -133,8 +132,7 @@ def prepare(
     if new_folder or os.path.isdir(target):
         target /= default_name(info, options)
     check_output(Path(info.path), target, new_folder=new_folder)
-    timeline = source_timeline(info)
-    grid = output_grid(info, timeline, options.timing)
+    grid = output_grid(info, options.timing)
     begin, end = _span(grid, options.timing)
     streams = plan_streams(
         info,
@@ -152,7 +150,7 @@ def prepare(
     settings = replace(settings, hwaccel=hwaccel)
     if refusal is not None:
         info = replace(info, warnings=(*info.warnings, refusal))
-    return make_plan(info, timeline, grid, settings, encoder, streams), target
+    return make_plan(info, grid, settings, encoder, streams), target
 
 
 def convert_file(

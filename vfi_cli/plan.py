@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vfi_cli.io.streams import StreamPlan
 
 #: Bump when the same plan would render other frames than before: unfinished runs are then refused.
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 #: Segments are about this long in output time, and begin on a source keyframe.
 SEGMENT_SECONDS = Fraction(5)
@@ -89,7 +89,6 @@ class Plan:
     """A complete description of one conversion."""
 
     info: SourceInfo
-    timeline: SourceTimeline
     grid: OutputGrid
     segments: tuple[Segment, ...]
     settings: RenderSettings
@@ -97,6 +96,11 @@ class Plan:
     streams: StreamPlan
     input: str  # fingerprint of the input's content
     fingerprint: str  # of that and of all the rest
+
+    @property
+    def timeline(self) -> SourceTimeline:
+        """When each source frame is shown."""
+        return self.info.timeline
 
     @property
     def frames(self) -> int:
@@ -122,13 +126,9 @@ class Plan:
         }
 
 
-def source_timeline(info: SourceInfo) -> SourceTimeline:
-    """The exact timeline of a probed input."""
-    return SourceTimeline(info.pts, info.time_base, info.end_pts, info.constant_rate)
-
-
-def output_grid(info: SourceInfo, timeline: SourceTimeline, timing: Timing) -> OutputGrid:
+def output_grid(info: SourceInfo, timing: Timing) -> OutputGrid:
     """Where the output frames stand. Raises UsageError where nothing would be left."""
+    timeline = info.timeline
     fps = output_rate(info.nominal_rate, timing)
     start, end = timeline.start, timeline.end
     if timing.start is not None:
@@ -170,7 +170,6 @@ def split_segments(
 
 def make_plan(
     info: SourceInfo,
-    timeline: SourceTimeline,
     grid: OutputGrid,
     settings: RenderSettings,
     encoder: EncoderConfig,
@@ -178,7 +177,7 @@ def make_plan(
 ) -> Plan:
     """Plan a conversion of a probed input, of which ``grid`` is wanted."""
     # Where a decoder cannot start in the middle, one segment is all there is.
-    boundaries = [timeline.time_of(pts) for pts in info.key_pts] if info.seekable else []
+    boundaries = [info.timeline.time_of(pts) for pts in info.key_pts] if info.seekable else []
     segments = split_segments(grid, boundaries, SEGMENT_SECONDS)
     source = input_fingerprint(Path(info.path))
     content = {
@@ -193,7 +192,7 @@ def make_plan(
     }
     text = json.dumps(content, sort_keys=True, default=str)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    return Plan(info, timeline, grid, segments, settings, encoder, streams, source, fingerprint)
+    return Plan(info, grid, segments, settings, encoder, streams, source, fingerprint)
 
 
 def automatic_scale(width: int, height: int) -> float:

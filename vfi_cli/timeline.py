@@ -98,14 +98,14 @@ class SourceTimeline:
     """When each source frame is shown.
 
     ``pts`` are in units of ``time_base`` seconds, strictly increasing. Containers
-    such as Matroska round the timestamps of a constant-rate stream; ``rate`` then
-    restores the exact times: the multiples of 1 / rate nearest to what is written.
+    such as Matroska round timestamps; where all frames stand at multiples of 1 / rate
+    from the first on, ``rate`` restores the exact times: those nearest to what is written.
     """
 
     pts: Sequence[int]
     time_base: Fraction  # seconds
     end_pts: int  # when the last frame stops being shown, in time_base
-    rate: Fraction | None = None  # frames a second where constant, None where variable
+    rate: Fraction | None = None  # frames a second, of which some may be missing; None: no such
 
     def __post_init__(self) -> None:
         if not len(self.pts):

@@ -12,7 +12,6 @@ from vfi_cli.errors import UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.decode import FrameReader, SourceInfo, probe
 from vfi_cli.io.prefetch import Prefetch
-from vfi_cli.plan import source_timeline
 from vfi_cli.timeline import OutputGrid, SourceTimeline, format_time
 
 T = TypeVar("T")
@@ -29,13 +28,15 @@ class Input:
     """One video. Its times count in seconds from its own first frame."""
 
     info: SourceInfo
-    timeline: SourceTimeline
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Input:
         """Read what a video holds. Raises InputError where it cannot be compared."""
-        info = probe(path)
-        return cls(info, source_timeline(info))
+        return cls(probe(path))
+
+    @property
+    def timeline(self) -> SourceTimeline:
+        return self.info.timeline
 
     @property
     def duration(self) -> Fraction:
@@ -85,8 +86,7 @@ class Alignment:
 
 def same_time(first: Input, second: Input) -> Callable[[Fraction, Fraction], bool]:
     """Whether two times are one: exactly, but for what a container rounds at variable rates."""
-    exact = first.timeline.rate is not None and second.timeline.rate is not None
-    tolerance = 0 if exact else _ROUNDING
+    tolerance = _ROUNDING if first.info.variable or second.info.variable else 0
     return lambda a, b: abs(a - b) <= tolerance
 
 

@@ -122,8 +122,7 @@ class FrameReader:
                 last = shown
                 yield converted
             if self._stop < len(self.info.pts):
-                time = self.info.pts[self._stop] * self.info.time_base
-                self.broken = Broken(time, self._why)
+                self.broken = Broken(self.info.timeline.time(self._stop), self._why)
         finally:
             if self._feed is not None:
                 self._feed.close()

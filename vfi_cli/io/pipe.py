@@ -196,7 +196,7 @@ class StreamReader:
             reorder=0,
             end_pts=first + max(1, round(1 / (rate * self.time_base))),
             nominal_rate=rate,
-            constant_rate=None,
+            base_rate=None,
             variable=True,
             seekable=False,
             first_packet=0,

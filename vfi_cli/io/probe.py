@@ -353,7 +353,7 @@ def _describe(
     aspect = stream.sample_aspect_ratio
     hdr, matrix = side_data(frame)
     warnings += timeline.warnings
-    rate, constant = find_rate(
+    rate = find_rate(
         timeline.pts,
         timeline.end,
         timeline.time_base,
@@ -361,7 +361,7 @@ def _describe(
         stream.average_rate,
     )
     if timeline.end <= timeline.pts[-1]:
-        timeline.end = timeline.pts[-1] + max(1, round(1 / (rate * timeline.time_base)))
+        timeline.end = timeline.pts[-1] + max(1, round(1 / (rate.nominal * timeline.time_base)))
     keys = sorted(timeline.keys)
     return SourceInfo(
         path=name,
@@ -382,9 +382,9 @@ def _describe(
         decode_order=tuple(timeline.decode_order),
         reorder=reorder_delay(timeline.decode_order),
         end_pts=timeline.end,
-        nominal_rate=rate,
-        constant_rate=rate if constant else None,
-        variable=not constant,
+        nominal_rate=rate.nominal,
+        base_rate=rate.nominal if rate.agrees else None,
+        variable=not rate.complete,
         seekable=timeline.seekable,
         first_packet=0,
         strict=False,

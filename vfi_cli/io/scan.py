@@ -24,6 +24,11 @@ COMMON_RATES = tuple(
     Fraction(n, 1001) for n in (24000, 30000, 60000, 120000, 48000, 15000, 12000)
 ) + tuple(Fraction(n) for n in (24, 25, 30, 50, 60, 12, 15, 10, 48, 100, 120, 240, 20, 5, 8, 1))
 
+#: A stream of a rate has at least this part of its frames; fewer are of another one.
+_LEAST_PART = Fraction(1, 2)
+#: Seconds that timestamps may stray by: Matroska's milliseconds.
+_ROUNDING = Fraction(1, 1000)
+
 
 @dataclass(slots=True)
 class PacketList:
@@ -102,14 +107,29 @@ def reorder_delay(decode_order: Sequence[int]) -> int:
     return max((shown - place for place, shown in enumerate(ranked)), default=0)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The frame rate of a stream, as its timestamps tell it."""
+
+    nominal: Fraction  # frames a second; the average where no rate agrees
+    agrees: bool  # every frame stands at a multiple of 1 / nominal after the first
+    complete: bool  # and none of them is missing
+
+
 def fits_rate(
-    pts: Sequence[int], time_base: Fraction, rate: Fraction, rounding: Fraction = Fraction(1, 1000)
+    pts: Sequence[int],
+    time_base: Fraction,
+    rate: Fraction,
+    rounding: Fraction = _ROUNDING,
+    *,
+    complete: bool = True,
 ) -> bool:
     """Whether all timestamps are those of a constant rate, but for rounding.
 
     They may stray by a tick, or by ``rounding`` seconds where that is more (never by more than
     a quarter of a frame, unless a tick is longer): files keep the rounding of the containers
-    that they came through, and the coarsest usual one is Matroska's millisecond.
+    that they came through, and the coarsest usual one is Matroska's millisecond. Unless the
+    stream must be ``complete``, frames may be missing in between.
     """
     step = 1 / (rate * time_base)  # ticks a frame
     up, down = step.numerator, step.denominator
@@ -117,8 +137,11 @@ def fits_rate(
     allowed = ticks * down * 5 / 4
     first = pts[0]
     low = high = 0
-    for number, value in enumerate(pts):
-        error = (value - first) * down - number * up
+    number = -1
+    for value in pts:
+        place = (value - first) * down
+        number = number + 1 if complete else max(number + 1, (2 * place + up) // (2 * up))
+        error = place - number * up
         if error < low:
             low = error
         elif error > high:
@@ -136,29 +159,36 @@ def find_rate(
     time_base: Fraction,
     stated: Sequence[Fraction | None] = (),
     measured: Fraction | None = None,
-) -> tuple[Fraction, bool]:
+) -> Rate:
     """The frame rate, and whether every timestamp agrees with it.
 
     ``stated`` are rates that the file names and ``measured`` one that was averaged over it;
-    common rates are tried between the two. Where none agrees the average is returned with False.
+    common rates are tried between the two. Where none agrees, common rates are tried of whose
+    frames some are missing, as recorders drop them.
     """
     named = [Fraction(rate) for rate in stated if rate]
     if len(pts) < 2:
         if named or measured:
-            return (named or [Fraction(measured or 25)])[0], True
-        return (1 / ((end - pts[0]) * time_base) if end > pts[0] else Fraction(25)), True
+            rate = (named or [Fraction(measured or 25)])[0]
+        else:
+            rate = 1 / ((end - pts[0]) * time_base) if end > pts[0] else Fraction(25)
+        return Rate(rate, agrees=True, complete=True)
     average = (len(pts) - 1) / ((pts[-1] - pts[0]) * time_base)
     simple = average.limit_denominator(1001) or average
     usual = sorted(COMMON_RATES, key=lambda rate: abs(rate - average))[:4]
-    # Timestamps finer than a millisecond may agree to the tick; those settle it.
-    if time_base < Fraction(1, 2000):
-        for rate in dict.fromkeys([*named, *usual]):
-            if fits_rate(pts, time_base, rate, Fraction(0)):
-                return rate, True
-    # Where they are coarse many rates agree, odd ones that FFmpeg fitted to them among these.
     common = [rate for rate in named if rate in COMMON_RATES]
-    others = [*named, measured or simple, simple, average]
-    for rate in dict.fromkeys([*common, *usual, *others]):
-        if fits_rate(pts, time_base, rate):
-            return rate, True
-    return simple, False
+    all_there = [*common, *usual, *named, measured or simple, simple, average]
+    some_there = [
+        rate for rate in (*common, *sorted(COMMON_RATES)) if average < rate <= average / _LEAST_PART
+    ]
+    # Where timestamps are coarse many rates agree, odd ones that FFmpeg fitted to them among these.
+    tries = [(all_there, _ROUNDING, True), (some_there, _ROUNDING, False)]
+    if time_base < Fraction(1, 2000):
+        # Those finer than a millisecond may agree to the tick, which settles it.
+        tries.insert(0, ([*named, *usual], Fraction(0), True))
+        tries.insert(2, (some_there, Fraction(0), False))
+    for rates, rounding, complete in tries:
+        for rate in dict.fromkeys(rates):
+            if fits_rate(pts, time_base, rate, rounding, complete=complete):
+                return Rate(rate, agrees=True, complete=complete)
+    return Rate(simple, agrees=False, complete=False)

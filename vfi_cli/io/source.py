@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from vfi_cli.errors import InputError
 from vfi_cli.frame import ColorSpec, PlaneLayout
+from vfi_cli.timeline import SourceTimeline
 from vfi_cli.wording import said
 
 #: Streams found late (transport streams, subtitles that begin late) still count.
@@ -62,7 +63,8 @@ class SourceInfo:
     reorder: int  # the most frames that are shown before one but decoded after it
     end_pts: int  # the last frame's pts and its duration
     nominal_rate: Fraction  # frames a second on average, for showing
-    constant_rate: Fraction | None  # where every pts is start + n / rate but for rounding
+    #: Where every pts but for rounding is start + n / base_rate, n whole; frames may be missing.
+    base_rate: Fraction | None
     variable: bool  # gaps differ by more than the time base's rounding
     seekable: bool  # False: order and times are known by decoding from the start alone
     first_packet: int  # number of the packet at which decoding starts
@@ -86,9 +88,14 @@ class SourceInfo:
         return place if place < len(self.pts) and self.pts[place] == pts else len(self.pts)
 
     @property
+    def timeline(self) -> SourceTimeline:
+        """When each frame is shown, exactly."""
+        return SourceTimeline(self.pts, self.time_base, self.end_pts, self.base_rate)
+
+    @property
     def duration(self) -> Fraction:
         """From the first frame to the end of the last, in seconds."""
-        return (self.end_pts - self.pts[0]) * self.time_base
+        return self.timeline.duration
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def _frames(source: Path, most: int, report: Report) -> Iterator[tuple[Frame, Fr
     with FrameReader(info) as reader:
         for number, frame in enumerate(reader):
             # Containers round times; frames at a constant rate are evenly spaced all the same.
-            yield frame, Fraction(number) if info.constant_rate else frame.time
+            yield frame, info.timeline.time_of(frame.pts)
             if number + 1 == most:
                 return
         if reader.broken and number < 0:
