@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -10,9 +12,14 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vfi_cli.models import Interpolator, load_model
+from vfi_cli.models.checkpoint import sha256_of
 from vfi_cli.models.weights import weights_dir
+from vfi_cli.training.config import read_config
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @cache
@@ -69,3 +76,24 @@ def test_the_weights_are_those_of_the_manifest() -> None:
     model = load_model("default", device="cpu", dtype="float32")
     assert model.architecture == "vfi-lite"
     assert model.fingerprint in (weights_dir() / "manifest.toml").read_text()
+
+
+def test_what_ships_is_half_precision_small_and_says_how_it_was_made() -> None:
+    folder = weights_dir()
+    manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".toml")
+    assert sum(path.stat().st_size for path in files) < 25_000_000
+    models = manifest["models"]
+    assert [path.name for path in files] == sorted(entry["file"] for entry in models.values())
+    for name, entry in models.items():
+        path = folder / entry["file"]
+        assert entry["size"] == path.stat().st_size
+        assert entry["sha256"] == sha256_of(path)
+        assert {value.dtype for value in load_file(path).values()} == {torch.float16}
+        made = manifest["training"][name]
+        assert read_config(ROOT / made["configuration"], to_train=False).model.architecture == name
+        assert made["steps"] > 0
+        assert made["data"]
+        assert " dB" in made["validation"]
+        licence = re.compile(r"CC|MIT|Apache|BSD|licence")
+        assert all(licence.search(credit) for credit in made["credits"])

@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import signal
+import types
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from vfi_cli.training.families import build
 from vfi_cli.training.loop import Progress, Trainer
 from vfi_cli.training.plot import diagrams, draw, plot, read_metrics
 from vfi_cli.training.sheet import GAIN, draw_sheet, flow_colours
+from vfi_cli.training.stop import stopping
 from vfi_cli.training.validation import Rebuilt, Validation, Window, crop, rebuild
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -355,6 +357,26 @@ def test_an_interrupted_run_is_saved_if_it_is_good(
     assert ("saved at step 1; --resume goes on from there" in said) == good
     assert ("nothing was saved" in said) != good
     assert (tmp_path / "run/last.pt").is_file() == good
+
+
+@pytest.mark.parametrize("under_torchrun", [True, False])
+def test_of_torchruns_signals_only_the_first_counts(
+    under_torchrun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The terminal signals torchrun and its processes, and torchrun passes it on to them again."""
+    if under_torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    asked: list[str] = []
+    trainer = types.SimpleNamespace(stop=lambda: asked.append("stop"))
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append("end at once"))
+    try:
+        with stopping(trainer) as stop:  # type: ignore[arg-type]
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked == (["stop"] if under_torchrun else ["stop", "end at once"])
+    assert (stop.signal, stop.exit_code) == (signal.SIGINT, 130)
 
 
 def test_the_line_of_progress() -> None:

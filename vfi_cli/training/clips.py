@@ -18,11 +18,10 @@ from vfi_cli.errors import InputError, UsageError
 from vfi_cli.frame import Frame, PlaneLayout
 from vfi_cli.io.images import IMAGE_COLOR
 from vfi_cli.scenes import Decided, SceneStream
+from vfi_cli.training.config import GAPS
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
-#: Frames left out between the two that a new one is made from; drawn as often as named.
-GAPS = (1, 1, 1, 1, 2, 3, 3, 4, 5, 6)
 #: Mean change of a crop, in code values: less is stillness.
 _STILL = 0.8
 #: Share of the mean by which spaces in time between four frames may differ.

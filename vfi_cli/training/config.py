@@ -22,6 +22,9 @@ from vfi_cli.wording import said
 
 T = TypeVar("T")
 
+#: Frames left out between the two that a new one is made from; drawn as often as named.
+GAPS = (1, 1, 1, 1, 2, 3, 3, 4, 5, 6)
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -80,7 +83,7 @@ class DataConfig:
 
     clips: tuple[str, ...] = ()
     sets: tuple[SetConfig, ...] = ()
-    gaps: tuple[int, ...] = (1, 1, 1, 1, 2, 3, 3, 4, 5, 6)
+    gaps: tuple[int, ...] = GAPS
     four: bool = False
     textures: tuple[str, ...] = ()
     scenes: int = 5000

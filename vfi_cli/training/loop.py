@@ -26,6 +26,7 @@ from torch import Tensor
 from vfi_cli.errors import ModelError
 from vfi_cli.models import load_model
 from vfi_cli.training import checkpoint
+from vfi_cli.training.cache import Report
 from vfi_cli.training.checkpoint import DivergedError, Watch
 from vfi_cli.training.config import Config, PhaseConfig
 from vfi_cli.training.data import Batch, Pool, Windows
@@ -38,8 +39,6 @@ from vfi_cli.training.sheet import write_sheet
 from vfi_cli.training.teacher import FlowTeacher
 from vfi_cli.training.validation import Rebuilt, Validation, crop, rebuild
 from vfi_cli.wording import counted
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)

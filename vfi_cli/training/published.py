@@ -22,7 +22,8 @@ from vfi_cli.datasets.layouts import FrameSequence, sequences
 from vfi_cli.errors import InputError, OutputError
 from vfi_cli.io.images import probe_image
 from vfi_cli.training.cache import Report, cache_clip, decode_picture
-from vfi_cli.training.clips import GAPS, ArrayClip, Clip, Clips, Run, odd
+from vfi_cli.training.clips import ArrayClip, Clip, Clips, Run, odd
+from vfi_cli.training.config import GAPS
 from vfi_cli.wording import counted, said
 
 #: Frames left out between the inputs, for each set, as it is usually trained on: as many of

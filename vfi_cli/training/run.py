@@ -12,11 +12,11 @@ import torch.distributed as dist
 
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.models.devices import pick_device
-from vfi_cli.training.cache import cache_clips
+from vfi_cli.training.cache import Report, cache_clips
 from vfi_cli.training.checkpoint import LAST
 from vfi_cli.training.clips import ArrayClip
 from vfi_cli.training.config import Config, read_config
-from vfi_cli.training.loop import Progress, Report, Trainer
+from vfi_cli.training.loop import Progress, Trainer
 from vfi_cli.training.sources import open_sources
 from vfi_cli.training.validation import Validation
 from vfi_cli.wording import counted

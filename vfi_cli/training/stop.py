@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from vfi_cli.training.loop import Report, Trainer
+from vfi_cli.training.cache import Report
+from vfi_cli.training.loop import Trainer
 
 
 class Stop:
