@@ -9,7 +9,15 @@ from types import SimpleNamespace
 import av
 import pytest
 
-from tests.streamkit import Sound, burst_time, convert, packets_of, segments, write_source
+from tests.streamkit import (
+    Info,
+    Sound,
+    burst_time,
+    convert,
+    packets_of,
+    segments,
+    write_source,
+)
 from vfi_cli.io.copier import Sent
 from vfi_cli.io.readback import MismatchError, _check_offset, _Seen
 from vfi_cli.io.streams import StreamItem
@@ -67,3 +75,48 @@ def test_the_last_packet_of_sound_is_kept_where_its_length_is_not_known(suffix, 
         assert not last.duration, "Matroska does not say it"
     made = convert(info, tmp_path / f"out{suffix}", parts, fps=FPS)
     assert packets_of(made.path, "audio") == before
+
+
+def trimmed(path: Path, source: str, cut: Fraction) -> Info:
+    """An MP4 whose edit list leaves out what lies before ``cut``, as cameras and phones trim."""
+    with av.open(source) as whole, av.open(str(path), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in whole.streams}
+        for packet in whole.demux():
+            if packet.size:
+                shift = round(cut / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    return Info(str(path), 0, Fraction(0))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
+def test_what_an_edit_list_leaves_out_is_not_heard(suffix, parts, tmp_path):
+    whole = write_source(
+        tmp_path / "whole.mp4", sounds=(Sound(burst=Fraction(1, 10)),), seconds=Fraction(2)
+    )
+    info = trimmed(tmp_path / "in.mp4", whole.path, Fraction(2, 5))
+    with av.open(info.path) as source:
+        flags = [packet.is_discard for packet in source.demux(audio=0) if packet.size]
+    assert sum(flags) > 10
+    made = convert(info, tmp_path / f"out{suffix}", parts, fps=FPS)
+    assert not made.report.warnings
+    if suffix == ".mp4":  # has such a list itself
+        assert packets_of(made.path, "audio") == packets_of(Path(info.path), "audio")
+        return
+    assert len(packets_of(made.path, "audio")) == flags.count(False) + 1
+    with av.open(str(made.path)) as output:
+        starts = [s.start_time * s.time_base for s in output.streams]
+    assert starts[0] - starts[1] < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_chapters_end_with_a_picture_that_breaks_off(suffix, parts, tmp_path):
+    """In MP4 they are a track of their own, which would make the file longer than the picture."""
+    info = write_source(
+        tmp_path / "in.mkv", chapters=((0, 600, "a"), (600, 1800, "b"), (1800, 3000, "c"))
+    )
+    made = convert(info, tmp_path / f"out{suffix}", parts, fps=FPS, until=Fraction(1))
+    with av.open(str(made.path)) as output:
+        ends = [chapter["end"] * chapter["time_base"] for chapter in output.chapters()]
+    assert ends == [Fraction(3, 5), 1]

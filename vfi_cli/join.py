@@ -51,8 +51,9 @@ class JoinReport:
     """What the join wrote, and what a person should hear of."""
 
     sent: dict[int, Sent]  # by the input's stream index
-    lost: tuple[StreamItem, ...]  # promised streams that the container refused
-    warnings: tuple[str, ...]
+    chapters: int
+    lost: tuple[StreamItem, ...] = ()  # promised streams that the container refused
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def join(
                 left_out.add(item.index)
                 lost.append(item)
                 warnings.append(f"{item.label} could not be written and was left out ({reason})")
-    return JoinReport(report.sent, tuple(lost), (*warnings, *report.warnings))
+    return JoinReport(report.sent, report.chapters, tuple(lost), (*warnings, *report.warnings))
 
 
 def _write(
@@ -263,6 +264,7 @@ def verify(
         start=start,
         stream_plan=stream_plan,
         sent=report.sent,
+        chapters=report.chapters,
         lost=report.lost,
     )
 

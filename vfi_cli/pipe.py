@@ -248,7 +248,7 @@ class _Run:
                 grid_fps=self.grid.fps,
                 start=self.grid.start,
                 stream_plan=self.streams,
-                report=JoinReport(self._copier.report.sent, (), ()),
+                report=JoinReport(self._copier.report.sent, self._copier.report.chapters),
             )
             publish(self._temporary, target, overwrite)
             warnings += checked.warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, cast
 
@@ -48,6 +48,7 @@ class Sent:
 @dataclass
 class CopyReport:
     sent: dict[int, Sent] = field(default_factory=dict)  # by the input's stream index
+    chapters: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -79,7 +80,7 @@ class StreamCopier:
         self._times = plan.time_map
         self._until = _earlier(plan.time_map.end, until)
         self._converters: dict[int, Converter] = {}
-        self._before: dict[int, Packet] = {}  # the last packet before the wanted part
+        self._before: dict[int, Packet] = {}  # the last packet before what is wanted
         self.report = CopyReport()
 
     @property
@@ -100,7 +101,9 @@ class StreamCopier:
             elif stream.index in self._items:
                 self._add(mux, stream, self._items[stream.index], covers.get(stream.index))
         if self._plan.chapters:
-            mux.set_chapters(map_chapters(self._source.chapters(), self._times))
+            chapters = map_chapters(self._source.chapters(), replace(self._times, end=self._until))
+            mux.set_chapters(chapters)
+            self.report.chapters = len(chapters)
         mux.start()
         for index, packet in covers.items():
             if self._plan.muxer == "mp4":
@@ -223,8 +226,11 @@ class StreamCopier:
         """What is wanted of a packet: all, nothing, or for raw sound a part of its samples."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         begin, until = self._times.begin, self._until
+        if begin is None and self._hides(packet, item):
+            self._before[item.index] = packet
+            return []
         if stamp is None or (begin is None and until is None):
-            return [packet]
+            return self._with_before(packet, item)
         start = stamp * packet.time_base
         stop = start + (packet.duration or 0) * packet.time_base
         if until is not None and start >= until:
@@ -233,19 +239,33 @@ class StreamCopier:
         if item.kind == "audio" and block:
             return cut_samples(packet, block, start, begin, until)
         if begin is None or start >= begin:
-            before = self._before.pop(item.index, None)
-            return [packet] if before is None else [before, packet]
+            return self._with_before(packet, item)
         if item.kind != "audio":
             return [packet] if stop > begin else []
         if self._plan.muxer == "avi":
             return []  # nothing can lie before the picture
         if stop > begin:
-            before = self._before.pop(item.index, None)
-            return [packet] if before is None else [before, packet]
+            return self._with_before(packet, item)
         # AAC needs the packet before to sound right; an edit list hides it in MP4.
         if item.codec == "aac" and self._plan.muxer in ("mp4", "mov"):
             self._before[item.index] = packet
         return []
+
+    def _hides(self, packet: Packet, item: StreamItem) -> bool:
+        """Whether the input's edit list leaves a packet out, and the output has no such list.
+
+        Of those before the wanted sound the last is sent all the same: a decoder needs it.
+        """
+        return (
+            packet.is_discard
+            and item.kind == "audio"
+            and item.action == "copy"
+            and self._plan.muxer not in ("mp4", "mov")
+        )
+
+    def _with_before(self, packet: Packet, item: StreamItem) -> list[Packet]:
+        before = self._before.pop(item.index, None)
+        return [packet] if before is None else [before, packet]
 
     def _moved(self, packet: Packet, item: StreamItem) -> Packet:
         """The packet with output times, in its own time base."""

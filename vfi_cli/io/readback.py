@@ -59,16 +59,27 @@ def verify_output(
     start: Fraction,
     stream_plan: StreamPlan,
     sent: Mapping[int, Sent],
+    chapters: int,
     lost: Collection[StreamItem] = (),
 ) -> VerifiedOutput:
     """Compare a finished file with the plan: frames and their times, streams, the picture's ends.
 
-    ``start`` is the source time of frame 0; ``sent`` and ``lost`` are what the join reported.
+    ``start`` is the source time of frame 0; ``sent``, ``chapters`` and ``lost`` are what the join
+    reported.
     Raises OutputError that names the first disagreement.
     """
     path = os.fspath(output)
     try:
-        return _verify(path, frames, grid_fps, start, plan=stream_plan, sent=sent, lost=lost)
+        return _verify(
+            path,
+            frames,
+            grid_fps,
+            start,
+            plan=stream_plan,
+            sent=sent,
+            chapters=chapters,
+            lost=lost,
+        )
     except MismatchError as mismatch:
         raise OutputError(f"{path}: the finished file is wrong: {mismatch}") from mismatch
     except (av.error.FFmpegError, OSError) as error:
@@ -83,6 +94,7 @@ def _verify(
     *,
     plan: StreamPlan,
     sent: Mapping[int, Sent],
+    chapters: int,
     lost: Collection[StreamItem],
 ) -> VerifiedOutput:
     missing = {item.index for item in lost}
@@ -110,10 +122,8 @@ def _verify(
                 if plan.container.offsets:
                     shift = begin - plan.time_map.output(start)
                     _check_offset(item, stream, one, sent[item.index], shift, picture.time_base)
-        if len(file.chapters()) != plan.chapters:
-            warnings.append(
-                f"the output has {len(file.chapters())} chapters instead of {plan.chapters}"
-            )
+        if (there := len(file.chapters())) != chapters:
+            warnings.append(f"the output has {there} chapters instead of {chapters}")
         lines = tuple(f"{s.type} {codec_name(s)}".rstrip() for s in file.streams)
         index = picture.index
     _decode_ends(path, index, last_key, max(stamps))
