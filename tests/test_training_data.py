@@ -87,6 +87,9 @@ def test_scenes_are_found_once_and_kept(tmp_path: Path) -> None:
     scenes_file(file).write_text("junk", encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.scenes\.json: is damaged"):
         ArrayClip(file)
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(InputError, match=r"a\.npy: is damaged .*; remove it and it is made anew"):
+        ArrayClip(file)
 
 
 class Numbered:

@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import types
 from pathlib import Path
@@ -21,7 +22,7 @@ from rich.console import Console
 from tests.trainkit import moving_clip, paint, scenes, small
 from vfi_cli.__main__ import main
 from vfi_cli.cli.train import Show, status
-from vfi_cli.errors import InputError
+from vfi_cli.errors import InputError, OutputError
 from vfi_cli.training.checkpoint import Watch
 from vfi_cli.training.clips import ArrayClip
 from vfi_cli.training.config import read_config
@@ -138,6 +139,10 @@ def test_a_run_validates_and_draws_sheets(tmp_path: Path, clip: ArrayClip) -> No
     assert width > 6 * 64
     assert height > 2 * (64 + 40)  # two crops
     assert any("validation" in line and "dB" in line for line in said)
+    shutil.rmtree(tmp_path / "run/sheets")
+    (tmp_path / "run/sheets").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"sheets/00000002\.png: cannot be written"):
+        trainer.draw_sheet()
 
 
 # Sheets -----------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from vfi_cli.io.color import to_rgb
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.images import read_image
 from vfi_cli.io.naming import list_images
-from vfi_cli.training.clips import RunFinder, scenes_file, write_runs
+from vfi_cli.training.clips import RunFinder, mapped, scenes_file, write_runs
 from vfi_cli.training.synthetic import PAD, Scene, generate
 from vfi_cli.wording import said
 
@@ -327,8 +327,8 @@ class Textures:
             for scale in sorted(wanted / shortest for wanted in sizes):
                 new = [max(side, round(edge * scale)) for edge in picture.size]
                 self.pictures.append(np.asarray(picture.resize(new, Image.Resampling.LANCZOS)))
-        mapped = [np.load(file, mmap_mode="r") for file in clips]
-        self.clips = [clip for clip in mapped if min(clip.shape[1:3]) >= side]
+        arrays = map(mapped, clips)
+        self.clips = [clip for clip in arrays if min(clip.shape[1:3]) >= side]
         if not self.pictures and not self.clips:
             raise InputError(
                 f"no clip of data.clips is {side} pixels high and wide, as textures must be; name "

@@ -19,6 +19,7 @@ from vfi_cli.frame import Frame, PlaneLayout
 from vfi_cli.io.images import IMAGE_COLOR
 from vfi_cli.scenes import Decided, SceneStream
 from vfi_cli.training.config import GAPS
+from vfi_cli.wording import said
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
@@ -61,7 +62,7 @@ class ArrayClip:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._array: NDArray[np.uint8] | None = None
-        shape = np.load(file, mmap_mode="r").shape
+        shape = mapped(file).shape
         if len(shape) != 4 or shape[3] != 3:
             raise InputError(f"{file}: is no array of RGB pictures but of shape {shape}")
         self.height, self.width = int(shape[1]), int(shape[2])
@@ -77,11 +78,23 @@ class ArrayClip:
 
     def _map(self) -> NDArray[np.uint8]:
         if self._array is None:
-            self._array = np.load(self.file, mmap_mode="r")
+            self._array = mapped(self.file)
         return self._array
 
     def picture(self, number: int) -> Picture:
         return self._map()[number]
+
+
+def mapped(file: Path) -> NDArray[np.uint8]:
+    """An array on disk, which is read where it is looked at. Raises InputError for a damaged
+    one."""
+    try:
+        array: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{file}: is damaged ({said(error)}); remove it and it is made anew"
+        ) from None
+    return array
 
 
 # Scenes -----------------------------------------------------------------------------------

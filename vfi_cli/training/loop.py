@@ -35,7 +35,7 @@ from vfi_cli.training.loader import load
 from vfi_cli.training.perceptual import Perceptual
 from vfi_cli.training.plot import METRICS, read_lines
 from vfi_cli.training.sampling import Sampler
-from vfi_cli.training.sheet import write_sheet
+from vfi_cli.training.sheet import draw_sheet
 from vfi_cli.training.teacher import FlowTeacher
 from vfi_cli.training.validation import Rebuilt, Validation, crop, rebuild
 from vfi_cli.wording import counted
@@ -372,7 +372,9 @@ class Trainer:
         chosen = windows[:: max(1, len(windows) // shows.crops)][: shows.crops]
         rebuilt = list(self._rebuild([crop(window, shows.crop) for window in chosen]))
         target = self.out / "sheets" / f"{self.step:08d}.png"
-        write_sheet(rebuilt, f"{self.out.name}, step {self.step}, averaged weights", target)
+        title = f"{self.out.name}, step {self.step}, averaged weights"
+        with checkpoint.writing(target):
+            draw_sheet(rebuilt, title).save(target)
         self.report(f"step {self.step}  {target}")
         return target
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +76,3 @@ def draw_sheet(rebuilt: Sequence[Rebuilt], title: str) -> Image.Image:
         text = f"{item.name}   {item.psnr:.2f} dB   flow up to {longest:.1f} px"
         pen.text((_GAP, y + height + 2), text, _INK, font)
     return sheet
-
-
-def write_sheet(rebuilt: Sequence[Rebuilt], title: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(rebuilt, title).save(target)
