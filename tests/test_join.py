@@ -362,7 +362,7 @@ def test_a_segment_off_the_grid_is_refused(source, parts, tmp_path):
 def test_a_full_disk_is_one_clear_line(source, parts, tmp_path):
     full = tmp_path / "full.mkv"
     full.symlink_to("/dev/full")
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         convert(source, full, parts, fps=NTSC60)
 
 
@@ -476,7 +476,7 @@ def test_verification_notices_what_is_wrong(suffix, source, parts, tmp_path):
     with pytest.raises(OutputError, match=r"audio #1 .* ms off the picture"):
         _check(path, source, plan, replace(report, sent=late))
     wanted = tuple(replace(i, language="fra", disposition=64) for i in plan.items)
-    read = _check(path, source, replace(plan, items=wanted, chapters=2), report)
+    read = _check(path, source, replace(plan, items=wanted), replace(report, chapters=2))
     text = "\n".join(read.warnings)
     assert "read back with the language eng" in text
     assert "read back without forced" in text
