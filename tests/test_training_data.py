@@ -214,6 +214,9 @@ def test_videos_are_decoded_once_at_a_clean_size(tmp_path: Path) -> None:
     source = tmp_path / "in"
     source.mkdir()
     write_clip(source / "wide.mkv", frames=5, codec="ffv1", size=(720, 96))
+    for name in ("._wide.mkv", ".trash/old.mkv", "notes.txt"):  # what systems and people leave
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"no video")
     lines: list[str] = []
     cache = tmp_path / "cache"
     (file,) = cache_clips([source], cache, most=4, report=lines.append)
@@ -221,6 +224,9 @@ def test_videos_are_decoded_once_at_a_clean_size(tmp_path: Path) -> None:
     assert lines == ["wide.mkv: 4 frames of 360×48"]
     assert cache_clips([source], cache, most=4, report=lines.append) == [file]
     assert len(lines) == 1
+    (source / "tape.mpg").write_bytes(b"")  # as for conversions, a video
+    with pytest.raises(InputError, match=r"tape\.mpg: is empty"):
+        cache_clips([source], cache, most=4)
     assert [reduction(640, 360), reduction(1920, 1080), reduction(3840, 2160)] == [1, 2, 4]
 
 
@@ -298,6 +304,7 @@ def test_unusable_textures_and_places_are_named(
 ) -> None:
     (tmp_path / "junk.png").write_bytes(b"not a picture")
     options = {"count": 1, "size": 32, "motion": (4.0,), "seed": 0}
+    shutil.copy(tmp_path / "junk.png", tmp_path / "._a.png")  # which is not looked at
     with pytest.raises(InputError, match=r"junk\.png: cannot be decoded .*data\.textures"):
         cache_scenes([tmp_path], [], tmp_path / "cache", **options)
     with monkeypatch.context() as patch:

@@ -28,7 +28,7 @@ from vfi_cli.errors import (
 )
 from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
-from vfi_cli.io.naming import natural_key
+from vfi_cli.io.naming import VIDEO_SUFFIXES, natural_key
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.timeline import format_rate, spoken
 from vfi_cli.wording import counted, file_size, grouped
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from vfi_cli.cli.report import Reports
     from vfi_cli.models import Interpolator
 
-#: What a folder is searched for.
-VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg"),
-        *("vob", "wmv", "flv", "ogv", "3gp", "3g2", "mxf", "nut", "y4m", "gif", "apng"),
-        *("h264", "264", "h265", "265", "hevc", "ivf", "dv"),
-    )
-)
 PIPE = "-"
 
 

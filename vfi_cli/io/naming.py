@@ -1,4 +1,4 @@
-"""Image folders: which files are frames, in what order, and what the new ones are called."""
+"""Folders: which files are videos or frames, in what order, and what new frames are called."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ FORMATS = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
+
+#: What a folder is searched for where it holds videos (lower case).
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("mp4", "m4v", "mov", "qt", "mkv", "webm", "avi", "ts", "m2ts", "mts", "mpg", "mpeg"),
+        *("vob", "wmv", "flv", "ogv", "3gp", "3g2", "mxf", "nut", "y4m", "gif", "apng"),
+        *("h264", "264", "h265", "265", "hevc", "ivf", "dv"),
+    )
+)
 
 MAX_INTER = 255  # new images between two; as for factors, more is a typing mistake
 SEQUENCE_DIGITS = 8

@@ -27,12 +27,11 @@ from vfi_cli.frame import Frame
 from vfi_cli.io.color import to_rgb
 from vfi_cli.io.decode import FrameReader, probe
 from vfi_cli.io.images import read_image
-from vfi_cli.io.naming import list_images
+from vfi_cli.io.naming import VIDEO_SUFFIXES, list_images
 from vfi_cli.training.clips import RunFinder, mapped, scenes_file, write_runs
 from vfi_cli.training.synthetic import PAD, Scene, generate
 from vfi_cli.wording import said
 
-VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".ts", ".y4m")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 CHUNK = 100  # scenes in one file of the pool
 #: Grows when the same configuration would be cached otherwise.
@@ -97,13 +96,13 @@ def reduction(width: int, height: int) -> int:
 
 
 def _clips(folders: list[Path]) -> Iterator[Path]:
-    """Videos, and folders in which at least three pictures lie."""
+    """Videos, and folders in which at least three pictures lie; nothing hidden."""
     for top in folders:
         for place, inner, names in os.walk(top):
-            inner.sort()
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
             folder = Path(place)
-            videos = (name for name in names if Path(name).suffix.lower() in VIDEOS)
-            yield from sorted(folder / name for name in videos)
+            shown = (folder / name for name in names if not name.startswith("."))
+            yield from sorted(path for path in shown if path.suffix.lower() in VIDEO_SUFFIXES)
             if len(list_images(folder)) > 2:
                 yield folder
 
@@ -359,7 +358,8 @@ class Textures:
 def _files(folders: list[Path], suffixes: tuple[str, ...]) -> list[Path]:
     found = []
     for folder in folders:
-        found += sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+        shown = (path for path in folder.rglob("*") if not path.name.startswith("."))
+        found += sorted(path for path in shown if path.suffix.lower() in suffixes)
     return found
 
 
