@@ -13,8 +13,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from tests.media import read_number, write_clip
+from tests.streamkit import Sound, png, write_source
 from vfi_cli.api import ConvertOptions, ModelOptions, convert_file
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
@@ -166,6 +168,25 @@ def test_part_of_a_pipe(tmp_path: Path) -> None:
     data, _ = through(source.read_bytes(), options(factor=1, start=Fraction(1, 5), end=1))
     _, pictures, _ = decoded(data)
     assert [read_number(p.to_ndarray()[:48]) for p in pictures] == list(range(5, 25))
+    with pytest.raises(UsageError, match=r"beyond the end of the pipe, which is 0:01\.20 long"):
+        through(source.read_bytes(), options(factor=2, start=Fraction(3)))
+    with pytest.raises(UsageError, match="after --start"):
+        through(source.read_bytes(), options(factor=2, start=Fraction(1), end=Fraction(1, 2)))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_cover_comes_through_a_pipe(tmp_path: Path, suffix: str) -> None:
+    info = write_source(tmp_path / "in.mkv", cover=True, sounds=(Sound(),))
+    target = tmp_path / f"out{suffix}"
+    wanted = replace(options(factor=2), encoder=EncoderOptions("h264"))
+    result = convert_stream(
+        io.BytesIO(Path(info.path).read_bytes()), target, wanted, interpolator=BLEND
+    )
+    assert result.warnings == ()
+    with av.open(str(target)) as container:
+        covers = [s for s in container.streams.video if s.disposition & Disposition.attached_pic]
+        assert len(covers) == 1
+        assert bytes(next(p for p in container.demux(covers[0]) if p.size)) == png()
 
 
 MASTERING = (

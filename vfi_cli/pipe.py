@@ -7,7 +7,6 @@ planned conversion makes.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import deque
@@ -21,7 +20,7 @@ from typing import BinaryIO, Literal, Protocol
 from av.packet import Packet
 
 from vfi_cli.api import ConvertOptions, Listener, check_output, open_model, render_settings
-from vfi_cli.errors import InputError, OutputError, TruncatedInputError
+from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.copier import StreamCopier
@@ -32,7 +31,7 @@ from vfi_cli.io.prefetch import Outbox, Prefetch
 from vfi_cli.io.streams import StreamPlan, plan_streams
 from vfi_cli.join import JoinReport, frame_clock, verify
 from vfi_cli.models import Interpolator
-from vfi_cli.plan import output_rate
+from vfi_cli.plan import beyond_the_end, output_rate
 from vfi_cli.render import QUEUE_FRAMES, Counts, Part, measured, pictures, synthesizer_for
 from vfi_cli.timeline import OutputGrid, format_time
 from vfi_cli.wording import counted
@@ -156,8 +155,9 @@ class _Run:
         self.grid = OutputGrid(start, fps * timing.stretch, fps, None)
         self._stop: int | None = None
         if timing.end is not None:
-            length = info.start + timing.end - start
-            self._stop = max(0, math.ceil(length * self.grid.rate))
+            if info.start + timing.end <= start:
+                raise UsageError("--end must lie after --start")
+            self._stop = self.grid.first_at_or_after(info.start + timing.end)
         self.encoder: EncoderConfig
         self.streams: StreamPlan | None = None
         self._copier: StreamCopier | None = None
@@ -194,9 +194,9 @@ class _Run:
             end=None if self._stop is None else self.grid.time(self._stop),
             opened=self._reader.container,
         )
-        # A cover comes as a packet like any other, long after the output's header is written.
-        covers = [item.index for item in self.streams.items if item.kind == "cover"]
-        copier = StreamCopier(self._reader.container, self.streams, left_out=covers)
+        # Covers come before the first picture, if they come in time for the output's header.
+        early = {packet.stream_index: packet for packet in waiting}
+        copier = StreamCopier(self._reader.container, self.streams, covers=early)
         self._copier = copier
         mux = OutputMux(self._temporary or target, self.streams.muxer, tags=self.streams.tags)
         return _Muxed(self, mux, copier, waiting)
@@ -225,6 +225,8 @@ class _Run:
                 ):
                     outbox.put(frame)
                     listener.progress(counts.frames)
+            if counts.frames == 0 and info.start < timeline.end <= self.grid.start:
+                raise beyond_the_end(info.path, timeline.end - info.start)
             listener.rendered()
             sink.close()
         except BaseException:

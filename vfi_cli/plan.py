@@ -135,12 +135,18 @@ def output_grid(info: SourceInfo, timing: Timing) -> OutputGrid:
         start += timing.start
     if timing.end is not None:
         end = min(end, timeline.start + timing.end)
-    length = format_time(timeline.duration)
     if start >= timeline.end:
-        raise UsageError(f"--start lies beyond the end of {info.path}, which is {length} long")
+        raise beyond_the_end(info.path, timeline.duration)
     if end <= start:
         raise UsageError("--end must lie after --start")
     return OutputGrid.spanning(start, end, fps, timing.stretch)
+
+
+def beyond_the_end(path: str, duration: Fraction) -> UsageError:
+    """What is wrong with a start where there is nothing any more."""
+    return UsageError(
+        f"--start lies beyond the end of {path}, which is {format_time(duration)} long"
+    )
 
 
 def output_rate(source_rate: Fraction, timing: Timing) -> Fraction:

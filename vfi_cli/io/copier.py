@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, cast
@@ -59,7 +59,8 @@ class StreamCopier:
     ``feed``, in any order, and call ``flush`` at the end: both return (stream index, packet)
     pairs for ``OutputMux.mux_other``, times already the output's. A stream whose packets
     cannot be converted gives warnings, not errors. ``left_out`` are streams of the plan that
-    an earlier attempt found impossible; ``until`` is a source time after which nothing is wanted.
+    an earlier attempt found impossible; ``until`` is a source time after which nothing is wanted;
+    ``covers`` are packets by stream, cover pictures among them, where ``source`` is read by others.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class StreamCopier:
         *,
         left_out: Collection[int] = (),
         until: Fraction | None = None,
+        covers: Mapping[int, Packet] | None = None,
     ) -> None:
         self._source = source
+        self._given = covers
         self._plan = plan
         self._items = {
             item.index: item
@@ -148,6 +151,8 @@ class StreamCopier:
     def _covers(self) -> dict[int, Packet]:
         """The one packet of each cover picture; the demuxer gives them first."""
         wanted = {i: item for i, item in self._items.items() if item.kind == "cover"}
+        if self._given is not None:
+            return {index: packet for index, packet in self._given.items() if index in wanted}
         found: dict[int, Packet] = {}
         if wanted:
             streams = [self._source.streams[index] for index in wanted]

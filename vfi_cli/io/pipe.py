@@ -45,8 +45,9 @@ def open_stream(
 ) -> StreamReader:
     """Open a pipe and wait for its first picture. The file object is not closed.
 
-    ``on_packet`` gets the packets of the other streams, in the pipe's order, while frames are
-    read. Raises InputError where nothing comes, or nothing that is a video.
+    ``on_packet`` gets the packets of the other streams, in the pipe's order: those before the
+    first picture at once, the rest while frames are read. Raises InputError where nothing comes, or
+    nothing that is a video.
     """
     source = _Forward(file)
     try:
@@ -112,6 +113,7 @@ class StreamReader:
         self._queue = self._first_pictures()
         self.info = self._describe(self._queue[0])
         self._frames = self._run()
+        self._hand_over()
 
     @property
     def other_streams(self) -> list[av.stream.Stream]:
