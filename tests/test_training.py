@@ -207,9 +207,12 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path, poo
     with pytest.raises(DivergedError, match="last good checkpoint"):
         trainer.run()
     assert (tmp_path / "run/last.pt").read_bytes() == good
-    fresh = Trainer(tiny(tmp_path / "fresh"), pool=pool)
+    said: list[str] = []
+    fresh = Trainer(tiny(tmp_path / "fresh"), pool=pool, report=said.append)
     with torch.no_grad():
         next(fresh.network.parameters()).fill_(math.nan)
+    fresh.run(steps=1)
+    assert said == ["step 1  not saved: no finite gradient for 1 step"]
     with pytest.raises(DivergedError, match="step 3: no finite gradient for 3 steps; nothing was"):
         fresh.run()
 

@@ -338,14 +338,13 @@ class Trainer:
         if self.saved is not None:
             kept = f"the last good checkpoint, of step {self.saved}, is kept in {self.out}"
         kept += " (lower optim.lr)"
-        if self.bad >= self.config.run.bad_steps:
-            raise DivergedError(
-                f"step {self.step}: no finite gradient for {counted(self.bad, 'step')}; {kept}"
-            )
-        if self.watch.is_lost:
+        if self.bad >= self.config.run.bad_steps or self.watch.is_lost:
             raise DivergedError(f"step {self.step}: {self._worse()}; {kept}")
 
     def _worse(self) -> str:
+        """What is not good, in words."""
+        if self.bad:
+            return f"no finite gradient for {counted(self.bad, 'step')}"
         return f"the loss is {self.watch.mean:.3g} and was {self.watch.least:.3g}"
 
     # What a run tells ---------------------------------------------------------------------
