@@ -331,8 +331,21 @@ def test_hdr_metadata_is_written(clip, tmp_path, codec):
     for ours, theirs in zip(hdr.primaries, found.primaries, strict=True):
         assert all(abs(a - b) < Fraction(1, 10000) for a, b in zip(ours, theirs, strict=True))
     assert abs(found.luminance[1] - 1000) < 1
-    vp9 = choose_encoder(EncoderOptions(codec="vp9"), deep, ".mkv")
-    assert any("HDR metadata" in note for note in vp9.notes)
+    for suffix, lost in ((".mkv", False), (".mp4", False), (".nut", True)):
+        vp9 = choose_encoder(EncoderOptions(codec="vp9"), deep, suffix)
+        assert any("HDR metadata" in note for note in vp9.notes) == lost, "the container tells it"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 5), (16, 1), (1, 64), (15, 200), (17, 16)])
+def test_ffv1_of_a_few_pixels(clip, tmp_path, size):
+    tiny = replace(source(clip, "yuv420p"), width=size[0], height=size[1])
+    config = choose_encoder(EncoderOptions(codec="ffv1"), tiny, ".mkv")
+    given = list(frames(config.layout, *size, count=2))
+    path = write(tmp_path / "t.nut", config, given, size=size)
+    with FrameReader(probe(path)) as reader:
+        made = list(reader)
+    for ours, theirs in zip(made, given, strict=True):
+        assert all(map(np.array_equal, ours.planes, theirs.planes))
 
 
 def test_a_stream_into_something_that_cannot_seek(clip):

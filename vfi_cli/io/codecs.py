@@ -12,7 +12,7 @@ from av.codec import Codec
 
 from vfi_cli.errors import OutputError, UsageError
 from vfi_cli.frame import ColorSpec, PlaneLayout
-from vfi_cli.io.containers import MUXERS, muxer_for
+from vfi_cli.io.containers import CONTAINERS, MUXERS, muxer_for
 from vfi_cli.io.families import (
     BY_ENCODER,
     CODECS,
@@ -155,6 +155,8 @@ def _encoder(name: str) -> Codec:
 
 #: x265's CU tree writes beyond its buffers where the picture is 48 pixels wide or less.
 _X265_NARROW = 64
+#: FFV1 cannot divide pictures of a few pixels, a side, into all of its slices.
+_FFV1_SMALL = 16
 
 
 def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> EncoderConfig:
@@ -187,7 +189,10 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
         note_pipe(notes, info, form, muxer)
     settings = settings_of(options, codec, family, name)
     settings |= profile_of(name, form.layout)
-    add_hdr(settings, notes, codec.name, info.hdr)
+    stated = muxer in CONTAINERS and CONTAINERS[muxer].hdr
+    add_hdr(settings, notes, codec.name, info.hdr, stated=stated)
+    if codec.name == "ffv1" and min(info.width, info.height) < _FFV1_SMALL:
+        settings["slices"] = "1"
     if codec.name == "libx265" and info.width < _X265_NARROW:
         settings["x265-params"] = f"{settings.get('x265-params', '')}:cutree=0".lstrip(":")
     if muxer == "avi":

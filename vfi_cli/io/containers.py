@@ -50,6 +50,7 @@ class Container:
     languages: Literal["any", "letters", "none"] = "any"  # letters: three, as in ISO 639-2
     tags: tuple[str, ...] | None = None  # the only names of tags of the file; None: any
     rotation: bool = False  # display matrix
+    hdr: bool = False  # mastering display and content light, whatever the codec says
     timecode: bool = False  # SMPTE timecode of the first picture
     offsets: bool = True  # streams may start at different times, frames have presentation times
     dispositions: int = 0  # of sound and subtitles, those that survive
@@ -73,19 +74,19 @@ _MATROSKA_ROLES = (
 
 CONTAINERS: dict[str, Container] = {
     "mp4": Container(
-        "mp4", "MP4", chapters=True, cover=True, titles=True, rotation=True, timecode=True,
-        languages="letters", dispositions=_MP4_ROLES,
+        "mp4", "MP4", chapters=True, cover=True, titles=True, rotation=True, hdr=True,
+        timecode=True, languages="letters", dispositions=_MP4_ROLES,
     ),
     "mov": Container(
-        "mov", "QuickTime", chapters=True, cover=True, titles=True, rotation=True, timecode=True,
-        languages="letters", dispositions=_D.default,
+        "mov", "QuickTime", chapters=True, cover=True, titles=True, rotation=True, hdr=True,
+        timecode=True, languages="letters", dispositions=_D.default,
     ),
     "matroska": Container(
         "matroska", "Matroska", chapters=True, attachments=True, cover=True, titles=True,
-        rotation=True, timecode=True, dispositions=_MATROSKA_ROLES,
+        rotation=True, hdr=True, timecode=True, dispositions=_MATROSKA_ROLES,
     ),
     "webm": Container(
-        "webm", "WebM", chapters=True, titles=True, rotation=True, timecode=True,
+        "webm", "WebM", chapters=True, titles=True, rotation=True, hdr=True, timecode=True,
         dispositions=_D.default | _D.forced,
     ),
     "avi": Container("avi", "AVI", titles=True, languages="none", offsets=False),

@@ -212,15 +212,26 @@ def _units(value: Fraction, unit: int) -> int:
     return round(value * unit)
 
 
-def add_hdr(settings: dict[str, str], notes: list[str], encoder: str, hdr: HdrInfo | None) -> None:
-    """Mastering display and content light, where the encoder can write them."""
+def add_hdr(
+    settings: dict[str, str],
+    notes: list[str],
+    encoder: str,
+    hdr: HdrInfo | None,
+    *,
+    stated: bool,
+) -> None:
+    """Mastering display and content light, where the encoder can write them.
+
+    ``stated``: the container says them in any case, so that nothing is lost.
+    """
     if hdr is None:
         return
     key = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}.get(
         encoder
     )
     if key is None:
-        notes.append(f"HDR metadata (mastering display, content light) is lost: {encoder}")
+        if not stated:
+            notes.append(f"HDR metadata (mastering display, content light) is lost: {encoder}")
         return
     parts = []
     if hdr.primaries and hdr.white_point and hdr.luminance:
