@@ -18,7 +18,7 @@ from vfi_cli.errors import InputError, OutputError, UsageError
 from vfi_cli.io.audio import tempo_chain
 from vfi_cli.io.containers import CONTAINERS, MUXERS
 from vfi_cli.io.copier import StreamCopier
-from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.mux import OutputMux, PictureTraits
 from vfi_cli.io.streams import TimeMap, map_chapters, plan_streams
 from vfi_cli.io.timecode import convert_timecode
 
@@ -556,13 +556,8 @@ def test_the_header_is_completed_on_its_way_into_a_pipe(parts):
     pipe = _Pipe()
     with av.open(str(parts[0])) as part:
         mux = OutputMux(pipe, "matroska")
-        mux.add_video(
-            part.streams.video[0],
-            fps=FPS,
-            sample_aspect_ratio=Fraction(32, 27),
-            hdr=HDR,
-            tags={"title": "Camera A"},
-        )
+        traits = PictureTraits({"title": "Camera A"}, 0, Fraction(32, 27), None, HDR)
+        mux.add_video(part.streams.video[0], traits, fps=FPS)
         for n, packet in enumerate(part.demux(0)):
             if packet.size:
                 packet.time_base, packet.pts, packet.dts = 1 / FPS, n, n

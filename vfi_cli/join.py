@@ -26,7 +26,7 @@ from av.video.stream import VideoStream
 from vfi_cli.errors import OutputError
 from vfi_cli.frame import ColorSpec
 from vfi_cli.io.copier import CopyReport, Sent, StreamCopier
-from vfi_cli.io.mux import Nowhere, OutputMux
+from vfi_cli.io.mux import Nowhere, OutputMux, PictureTraits
 from vfi_cli.io.readback import VerifiedOutput, verify_output
 from vfi_cli.io.source import HdrInfo, open_input
 from vfi_cli.io.streams import Source, StreamItem, StreamPlan
@@ -149,18 +149,16 @@ def _write(
         if plan.timecode and (label := _timecode(plan, source, info, fps, start)):
             tags["timecode"] = label
 
+        traits = PictureTraits(
+            tags,
+            plan.video_disposition,
+            info.sample_aspect_ratio,
+            plan.display_matrix,
+            info.hdr,
+        )
+
         def add_picture() -> None:
-            mux.add_video(
-                first.streams.video[0],
-                fps=fps,
-                time_base=tick,
-                tags=tags,
-                disposition=plan.video_disposition,
-                color=color,
-                sample_aspect_ratio=info.sample_aspect_ratio or None,
-                display_matrix=plan.display_matrix,
-                hdr=info.hdr,
-            )
+            mux.add_video(first.streams.video[0], traits, fps=fps, time_base=tick, color=color)
 
         copier.add_streams(mux, info.stream_index, add_picture)
         pictures = picture_packets(found, fps, plan.time_map.output(start), plan.muxer)

@@ -25,7 +25,7 @@ from vfi_cli.frame import Frame
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.copier import StreamCopier
 from vfi_cli.io.encode import EncoderConfig, VideoWriter, choose_encoder, to_picture
-from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.mux import OutputMux, PictureTraits
 from vfi_cli.io.pipe import StreamReader, open_stream, read_through
 from vfi_cli.io.prefetch import Outbox, Prefetch
 from vfi_cli.io.streams import StreamPlan, plan_streams
@@ -272,17 +272,17 @@ class _Muxed:
             run.grid.fps, streams.time_map.output(run.grid.start), streams.muxer
         )
 
+        traits = PictureTraits(
+            streams.video_tags,
+            streams.video_disposition,
+            info.sample_aspect_ratio,
+            streams.display_matrix,
+            info.hdr,
+        )
+
         def add_picture() -> None:
             self._stream = mux.add_picture(
-                run.encoder,
-                fps=run.grid.fps,
-                width=info.width,
-                height=info.height,
-                sample_aspect_ratio=info.sample_aspect_ratio,
-                tags=dict(streams.video_tags),
-                disposition=streams.video_disposition,
-                display_matrix=streams.display_matrix,
-                hdr=info.hdr,
+                run.encoder, traits, fps=run.grid.fps, width=info.width, height=info.height
             )
 
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -53,6 +53,17 @@ class Sink(Protocol):
 def _can_seek(target: Sink) -> bool:
     seekable = getattr(target, "seekable", None)
     return hasattr(target, "seek") and (seekable is None or bool(seekable()))
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTraits:
+    """What a container says of the picture beside its packets."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    disposition: int = 0  # FFmpeg's flags
+    sample_aspect_ratio: Fraction | None = None
+    display_matrix: Sequence[int] | None = None  # nine values; None: upright
+    hdr: HdrInfo | None = None
 
 
 class OutputMux:
@@ -114,20 +125,17 @@ class OutputMux:
     def add_video(
         self,
         template: VideoStream,
+        traits: PictureTraits | None = None,
         *,
         fps: Fraction,
         time_base: Fraction | None = None,
         color: ColorSpec | None = None,
-        tags: Mapping[str, str] | None = None,
-        disposition: int = 0,
-        sample_aspect_ratio: Fraction | None = None,
-        display_matrix: Sequence[int] | None = None,
-        hdr: HdrInfo | None = None,
     ) -> Stream:
         """The picture: packets coded as ``template``'s, one every 1 / fps seconds.
 
         ``time_base`` is that of the packets to come, 1 / fps where it is not given.
         """
+        traits = traits or PictureTraits()
         stream = self._out.add_stream_from_template(template, opaque=True)
         context = stream.codec_context
         stream.time_base = time_base or 1 / fps
@@ -137,40 +145,25 @@ class OutputMux:
             context.colorspace = color.matrix
             context.color_primaries = color.primaries
             context.color_trc = color.transfer
-        if sample_aspect_ratio:
-            context.sample_aspect_ratio = sample_aspect_ratio
+        if traits.sample_aspect_ratio:
+            context.sample_aspect_ratio = traits.sample_aspect_ratio
         if context.name == "rawvideo":
             context.codec_tag = template.codec_context.codec_tag  # it alone tells the pixel format
-        self._picture(
-            stream,
-            tags=tags,
-            disposition=disposition,
-            sample_aspect_ratio=sample_aspect_ratio,
-            display_matrix=display_matrix,
-            hdr=hdr,
-        )
+        self._picture(stream, traits)
         if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
             self._repeat = BitStreamFilterContext("dump_extra", template)
         return stream
 
-    def _picture(
-        self,
-        stream: VideoStream,
-        *,
-        tags: Mapping[str, str] | None,
-        disposition: int,
-        sample_aspect_ratio: Fraction | None,
-        display_matrix: Sequence[int] | None,
-        hdr: HdrInfo | None,
-    ) -> None:
+    def _picture(self, stream: VideoStream, traits: PictureTraits) -> None:
         """What the container says of the picture, however its packets come."""
         context = stream.codec_context
         if self.muxer in ("mp4", "mov") and context.codec.canonical_name == "hevc":
             context.codec_tag = "hvc1"  # the tag that Apple's players ask for
-        if display_matrix is not None:
-            stream.set_display_matrix(display_matrix)
-        self._describe(stream, tags, disposition)
-        sar = sample_aspect_ratio if sample_aspect_ratio not in (None, 0, 1) else None
+        if traits.display_matrix is not None:
+            stream.set_display_matrix(traits.display_matrix)
+        self._describe(stream, traits.tags, traits.disposition)
+        hdr, aspect = traits.hdr, traits.sample_aspect_ratio
+        sar = aspect if aspect not in (None, 0, 1) else None
         if self.muxer in ("matroska", "webm") and (sar or hdr) and (self._path or self._held):
             name = stream.metadata.get("title", "")
             stream.metadata["title"] = matroska.padded_name(name)
@@ -186,15 +179,11 @@ class OutputMux:
     def add_picture(
         self,
         config: EncoderConfig,
+        traits: PictureTraits,
         *,
         fps: Fraction,
         width: int,
         height: int,
-        sample_aspect_ratio: Fraction,
-        tags: Mapping[str, str] | None = None,
-        disposition: int = 0,
-        display_matrix: Sequence[int] | None = None,
-        hdr: HdrInfo | None = None,
     ) -> VideoStream:
         """The picture, encoded on the spot: give what the stream encodes to mux_video."""
         stream = add_video_stream(
@@ -204,17 +193,10 @@ class OutputMux:
             width=width,
             height=height,
             color=config.color,
-            sample_aspect_ratio=sample_aspect_ratio,
+            sample_aspect_ratio=traits.sample_aspect_ratio or Fraction(1),
         )
         open_encoder(stream, config)
-        self._picture(
-            stream,
-            tags=tags,
-            disposition=disposition,
-            sample_aspect_ratio=sample_aspect_ratio,
-            display_matrix=display_matrix,
-            hdr=hdr,
-        )
+        self._picture(stream, traits)
         return stream
 
     def add_copied(
