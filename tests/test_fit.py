@@ -159,6 +159,15 @@ def test_a_model_takes_what_the_table_says(name: str, ensemble: bool) -> None:
     assert told / 2.5 < grown < told * 1.5
 
 
+def test_float32_takes_more_where_bfloat16_was_measured() -> None:
+    wide, narrow = (
+        bench.open_model("vfi-lite", device="cpu", dtype=d) for d in ("float32", "bfloat16")
+    )
+    assert fit.bytes_per_pixel(wide) > 1.5 * fit.bytes_per_pixel(narrow)
+    only = bench.open_model("blend", device="cpu", dtype="float32")
+    assert fit.bytes_per_pixel(only) == fit.BYTES_PER_PIXEL["blend"]
+
+
 def test_the_synthesizer_counts_on_the_ensemble(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Demand] = []
     monkeypatch.setattr(
