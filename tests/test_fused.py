@@ -23,7 +23,7 @@ from tests.fusedkit import (
 )
 from vfi_cli.models import packed
 from vfi_cli.models.base import Interpolator, Network, is_out_of_memory
-from vfi_cli.models.lite import FINE, LiteNet
+from vfi_cli.models.lite import SPEC, LiteNet
 from vfi_cli.models.rife import RIFE
 from vfi_cli.models.rife4 import ARCHITECTURES as RIFE4
 from vfi_cli.models.rife4 import LITE_SCALES, IFNet, Spec
@@ -277,7 +277,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "rife": lambda: RIFE((12, 8, 8), 4),
     "rifem": lambda: RIFE((12, 8, 8), 4, timed=True),
     "lite": lambda: LiteNet(Spec(widths=WIDTHS)),
-    "fine": lambda: LiteNet(replace(FINE, widths=(16, 16, 8, 8, 8, 8, 8))),
+    "seven blocks": lambda: LiteNet(replace(SPEC, widths=(16, 16, 16, 8, 8, 8, 8))),
     "4.25.lite": lambda: IFNet(Spec(widths=WIDTHS, scales=LITE_SCALES)),
     **{
         known.name: functools.partial(narrow, known.prototype)

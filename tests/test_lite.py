@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vfi_cli.errors import ModelError
 from vfi_cli.models import load_model
-from vfi_cli.models.lite import FINE, LiteNet, grown
+from vfi_cli.models.lite import LiteNet, grown
 from vfi_cli.models.rife4 import IFNet, Spec
 
 SMALL = replace(Spec(), widths=(16, 16, 8, 8, 8))
@@ -63,20 +64,36 @@ def test_the_key_in_the_file_tells_it_from_rife(tmp_path: Path) -> None:
     assert (rife.architecture, type(rife.network)) == ("rife-v4.25", IFNet)
 
 
-def test_a_fine_one_is_told_by_its_blocks_and_begins_as_a_lite_one(tmp_path: Path) -> None:
+def test_where_blocks_look_is_in_the_file_and_they_begin_as_others(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = LiteNet(SMALL).state_dict()
-    path = tmp_path / "fine.safetensors"
-    save_file(grown(state), path)
-    fine = load_model(path, device="cpu", dtype="float32")
-    assert fine.architecture == "vfi-fine"
-    network = fine.network
-    assert isinstance(network, LiteNet)
-    assert network.spec == replace(FINE, widths=(16, 16, 8, 8, 8, 8, 8))
-    for number, source in enumerate((0, 1, 2, 2, 3, 3, 4)):
-        for key, value in network.get_submodule(f"block{number}").state_dict().items():
+    sources = (0, 1, 1, 2, 3, 4)
+    spec = replace(SMALL, widths=(16, 16, 16, 8, 8, 8), scales=(32, 16, 8, 4, 2, 1))
+    network = LiteNet(spec)
+    network.load_state_dict(grown(state, sources) | {"scales": network.state_dict()["scales"]})
+    path = tmp_path / "six.safetensors"
+    save_file(network.state_dict(), path)
+    found = load_model(path, device="cpu", dtype="float32")
+    assert found.architecture == "vfi-lite"
+    assert found.size_multiple == 128
+    assert isinstance(found.network, LiteNet)
+    assert found.network.spec == spec
+    for number, source in enumerate(sources):
+        for key, value in found.network.get_submodule(f"block{number}").state_dict().items():
             assert torch.equal(value, state[f"block{source}.{key}"])
-    assert torch.equal(network.encode.cnn0.weight, state["encode.cnn0.weight"])
+    assert torch.equal(found.network.encode.cnn0.weight, state["encode.cnn0.weight"])
+    with pytest.raises(KeyError, match="block5"):
+        grown(state, (0, 5))
+
+
+@pytest.mark.parametrize(
+    "scales", [(16, 16, 8, 4), (8, 16, 4, 2, 1), (16, 8, 3, 2, 1), (-1,) * 5, (1e9,) * 5]
+)
+def test_blocks_that_look_nowhere_are_refused(tmp_path: Path, scales: tuple[float, ...]) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(LiteNet(SMALL).state_dict() | {"scales": torch.tensor(scales)}, path)
+    with pytest.raises(ModelError, match=r"odd\.safetensors: looks like"):
+        load_model(path, device="cpu")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -146,7 +146,7 @@ def tiny(folder: Path, **optim: float) -> Config:
     """Eight steps of a narrow vfi-lite, the first half without its last two blocks."""
     phase = PhaseConfig(synthetic=1.0, crop=64, batch=2)
     return Config(
-        model=ModelConfig(widths=(8, 8, 8, 8, 8)),
+        model=ModelConfig(widths=(8, 8, 8, 8, 8), scales=(16, 8, 4, 2, 1)),
         phases=(
             dataclasses.replace(phase, until=0.5, blocks=3, loss={"flow": 0.1}),
             phase,
@@ -389,7 +389,8 @@ def test_the_program_trains_resumes_and_reports(
 ) -> None:
     paint(tmp_path / "a.png")
     text = (
-        '[model]\nwidths = [8, 8, 8, 8, 8]\n[loss]\nl1 = 1\n[data]\ntextures = ["."]\nscenes = 2\n'
+        "[model]\nwidths = [8, 8, 8, 8, 8]\nscales = [16, 8, 4, 2, 1]\n[loss]\nl1 = 1\n"
+        '[data]\ntextures = ["."]\nscenes = 2\n'
         "scene_size = 64\nscene_motion = [3.0]\n[[phases]]\nsynthetic = 1.0\ncrop = 64\n"
         "batch = 1\n[run]\nsteps = 2\nlog_every = 1\n"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tests.trainkit import FAMILIES, FOUR, narrow, paint, scenes, small, weights
@@ -14,6 +15,7 @@ from vfi_cli.errors import InputError, ModelError, UsageError
 from vfi_cli.models import load_model, scopeflow
 from vfi_cli.models.base import Interpolator, Network
 from vfi_cli.models.eqvi import EQVI
+from vfi_cli.models.lite import LiteNet
 from vfi_cli.models.registry import registry
 from vfi_cli.models.rife4 import IFBlock, Spec
 from vfi_cli.training import losses
@@ -147,6 +149,10 @@ def short(folder: Path, name: str, stills: Path) -> list[str]:
         "run.log_every=1",
         "run.threads=1",
     ]
+    if name == "vfi-lite-7":
+        first = folder / "first.safetensors"
+        save_file(LiteNet(Spec(widths=(16,) * 5)).state_dict(), first)
+        found += [f'model.init_from="{first}"', f"model.widths={[16] * 7}"]
     model, _ = FAMILIES.get({"rife46": "rife-v4.6"}.get(name, name), ({}, {}))
     for key, value in model.items():
         found.append(f"model.{key}={list(value) if isinstance(value, tuple) else value}")
@@ -190,7 +196,7 @@ def test_shipped_configurations_say_what_they_are() -> None:
     names = dict(shipped())
     assert {
         "vfi-lite",
-        "vfi-fine",
+        "vfi-lite-7",
         "rife",
         "rifem",
         "rife46",
@@ -425,19 +431,26 @@ def test_fine_tuning_starts_from_given_weights(tmp_path: Path, pools: dict[str, 
             begin(name)
 
 
-def test_a_vfi_fine_begins_as_a_vfi_lite(tmp_path: Path, pools: dict[str, Pool]) -> None:
+def test_a_vfi_lite_grows_from_another(tmp_path: Path, pools: dict[str, Pool]) -> None:
     lite = trainer_of("vfi-lite", tmp_path, pools)
-    fine = small("vfi-lite", tmp_path / "fine")
-    widths = (16,) * 7
-    changed = dataclasses.replace(fine.model, architecture="vfi-fine", widths=widths)
-    family = build(dataclasses.replace(fine, model=changed))
+    config = small("vfi-lite", tmp_path / "more")
+    more = {"widths": (16,) * 6, "scales": (16, 8, 4, 4, 2, 1)}
+
+    def built(**keys: object) -> Family:
+        return build(
+            dataclasses.replace(config, model=dataclasses.replace(config.model, **more, **keys))
+        )
+
+    family = built(grown_from=(0, 1, 2, 2, 3, 4))
     state = lite.network.state_dict()
     family.accept(state)
     block = family.network.get_submodule("block3").state_dict()
     assert all(torch.equal(value, state[f"block2.{key}"]) for key, value in block.items())
-    family.accept(family.network.state_dict())  # and as one of its own
+    built().accept(family.network.state_dict())  # as one of its own
     with pytest.raises(ModelError, match="these weights also hold block5"):
         lite.family.accept(family.network.state_dict())
+    with pytest.raises(ModelError, match=r"model\.grown_from: these weights have no 'block7'"):
+        built(grown_from=(0, 1, 2, 2, 3, 7)).accept(state)
 
 
 def test_a_bad_gradient_leaves_no_trace_in_batch_norms(
@@ -469,6 +482,9 @@ def test_published_files_of_rife_bring_their_teacher(tmp_path: Path) -> None:
         ("ifrnet", {"widths": (8,)}, r"model\.widths must be the four widths"),
         ("rrin", {"widths": (8,)}, r"model\.widths: rrin has those of its paper"),
         ("vfi-lite", {"widths": (8, 8)}, r"model\.widths must be 5 numbers"),
+        ("vfi-lite", {"scales": (8, 16, 4, 2, 1)}, r"model\.scales must be powers of two up to"),
+        ("vfi-lite", {"grown_from": (0, 1)}, r"model\.grown_from must be 5 numbers"),
+        ("rife", {"scales": (4, 2, 1)}, r"model\.scales is nothing that rife has"),
         ("vfi-lite", {"crop": 96}, r"phases\[0\]\.crop must be a multiple of 64"),
         ("vfi-lite", {"crop_width": 96}, r"phases\[0\]\.crop_width must be a multiple of 64"),
         ("vfi-lite", {"blocks": 6}, r"phases\[0\]\.blocks must lie between 0 \(all\) and 5"),
@@ -488,9 +504,10 @@ def test_what_a_family_cannot_do_is_named(
     name: str, changes: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     config = small(name if name in FAMILIES else "rife", tmp_path)
-    widths = changes.pop("widths", config.model.widths)
-    model = dataclasses.replace(config.model, architecture=name, widths=widths)  # type: ignore[arg-type]
-    phase = dataclasses.replace(config.phases[0], **changes)  # type: ignore[arg-type]
+    of_model = {key: value for key, value in changes.items() if hasattr(config.model, key)}
+    of_phase = {key: value for key, value in changes.items() if key not in of_model}
+    model = dataclasses.replace(config.model, architecture=name, **of_model)  # type: ignore[arg-type]
+    phase = dataclasses.replace(config.phases[0], **of_phase)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=message):
         build(dataclasses.replace(config, model=model, phases=(phase,)))
 

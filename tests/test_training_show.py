@@ -271,6 +271,7 @@ def vfi(*arguments: str) -> int:
 CONFIG = """
 [model]
 widths = [8, 8, 8, 8, 8]
+scales = [16, 8, 4, 2, 1]
 [data]
 textures = ["."]
 scenes = 2

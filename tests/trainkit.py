@@ -28,7 +28,7 @@ from vfi_cli.training.data import Pool
 #: Architecture, the model's keys and the losses of each family.
 FAMILIES: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
     "vfi-lite": (
-        {"widths": (16, 16, 16, 16, 16)},
+        {"widths": (16, 16, 16, 16, 16), "scales": (16, 8, 4, 2, 1)},
         {"laplacian": 1.0, "unblended": 0.5, "flow": 0.05, "flow_cap": 24.0},
     ),
     "rife": (

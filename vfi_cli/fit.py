@@ -54,7 +54,6 @@ BYTES_PER_PIXEL: dict[str, int] = {
 #: The same where the fused kernels for the CPU are there: what was measured, and a quarter more.
 FUSED_BYTES_PER_PIXEL: dict[str, int] = {
     "vfi-lite": 225,
-    "vfi-fine": 290,
     "rife": 450,
     "rifem": 530,
     "rife-v4.0": 205,

@@ -37,7 +37,6 @@ class Facts(NamedTuple):
 #: The tests hold these against the networks themselves.
 FACTS: dict[str, Facts] = {
     "vfi-lite": Facts(2, "any", None),
-    "vfi-fine": Facts(2, "any", 6_491_860),
     "rife": Facts(2, "1/2", 10_071_550),
     "rifem": Facts(2, "any", 10_073_710),
     "rife-2r": Facts(2, "1/2", 10_071_550),

@@ -1,4 +1,4 @@
-"""The networks that vfi trains itself: RIFE 4.25's motion, trusted where it explains the frames.
+"""The network that vfi trains itself: RIFE 4.25's motion, trusted where it explains the frames.
 
 A light network moves what stands still and invents motion where there is no texture; plain
 blending is better there. So the frame is blended, locally, in the measure in which motion fails
@@ -10,13 +10,15 @@ s of the frames and f of the warped frames around a pixel, the share of the blen
 and 1 where the frames differ by no more than noise. The checkpoint holds the four numbers under
 the key ``trust``; without it the file is a RIFE 4.25.
 
-vfi-fine is the same with seven blocks: it looks twice at a quarter of the resolution and twice at
-all of it. Each of its blocks can begin as one of vfi-lite's (:func:`grown`).
+It has any number of blocks of any widths, which may look twice at the same reduction of the frames:
+a block that sees at 1/16 what it has learned to see at 1/8 finds motion of twice the length, for a
+quarter of the time. Reductions that are not RIFE 4.25's are in the checkpoint, under ``scales``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +32,6 @@ from vfi_cli.models.rife4 import (
     IFNet,
     MotionEstimate,
     Spec,
-    fits,
     read_spec,
 )
 
@@ -44,21 +45,25 @@ TRUST = (3.0, 1.0, 4.0, 12.0)
 _CELL = 8
 _CELLS = 3
 
-FINE = Spec(widths=(192, 128, 96, 96, 48, 48, 24), scales=SCALES[7])
-#: For each block of vfi-fine the one of vfi-lite that it begins as.
-_GROWN_FROM = (0, 1, 2, 2, 3, 3, 4)
+#: The key of the reductions of the blocks' inputs.
+LOOKS = "scales"
+LARGEST_SCALE = 64
+
+#: What ships.
+SPEC = Spec(widths=(192, 128, 128, 96, 96, 48, 24), scales=(16, 16, 8, 8, 4, 2, 1))
 
 
 class LiteNet(IFNet):
-    """RIFE 4.25 of any widths and five or seven blocks, with blending where its motion explains
-    nothing."""
+    """RIFE 4.25 of any blocks, with blending where its motion explains nothing."""
 
     trust: Tensor
     int8_measured = True
 
     def __init__(self, spec: Spec | None = None) -> None:
-        super().__init__(spec)
+        super().__init__(spec or SPEC)
         self.register_buffer(KEY, torch.tensor(TRUST))
+        if self.spec.scales != SCALES.get(len(self.spec.widths)):
+            self.register_buffer(LOOKS, torch.tensor(self.spec.scales, dtype=torch.float32))
 
     def _blend(self, frames: Tensor, found: MotionEstimate, timestep: Tensor) -> Tensor:
         flow = found.flow()
@@ -95,37 +100,54 @@ def _around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, _CELLS, 1, _CELLS // 2, count_include_pad=False)
 
 
-def grown(state: StateDict) -> dict[str, Tensor]:
-    """A vfi-lite's weights as those of a vfi-fine that takes some of its steps twice."""
+def usable(scales: Sequence[int]) -> bool:
+    """Whether blocks can look at these reductions one after the other: powers of two, of which
+    none is larger than the one before."""
+    known = {2**power for power in range(LARGEST_SCALE.bit_length())}
+    return known.issuperset(scales) and list(scales) == sorted(scales, reverse=True)
+
+
+def grown(state: StateDict, sources: Sequence[int]) -> dict[str, Tensor]:
+    """Weights in which block number i is a copy of ``state``'s block ``sources[i]``. KeyError
+    where there is no such block."""
     named = {key: value for key, value in state.items() if not key.startswith("block")}
-    for number, source in enumerate(_GROWN_FROM):
-        for key, value in state.items():
-            if key.startswith(f"block{source}."):
-                named[f"block{number}.{key.partition('.')[2]}"] = value.clone()
+    for number, source in enumerate(sources):
+        block = f"block{source}."
+        own = [key for key in state if key.startswith(block)]
+        if not own:
+            raise KeyError(block[:-1])
+        named |= {f"block{number}.{key.removeprefix(block)}": state[key].clone() for key in own}
     return named
 
 
-def _without_trust(state: StateDict) -> StateDict:
-    return {key: value for key, value in state.items() if key != KEY}
+def _read(state: StateDict) -> Spec:
+    """Raises KeyError, IndexError, ZeroDivisionError or ValueError where these are no such
+    weights."""
+    scales: tuple[int, ...] = ()
+    if LOOKS in state:
+        scales = tuple(int(scale) for scale in state[LOOKS].tolist())
+    spec = read_spec({k: v for k, v in state.items() if k not in (KEY, LOOKS)}, scales)
+    if len(spec.scales) != len(spec.widths) or not usable(spec.scales):
+        raise ValueError("no reductions for these blocks")
+    return spec
 
 
-def _architecture(name: str, description: str, spec: Spec) -> Architecture:
-    return Architecture(
-        name=name,
-        matches=lambda state: KEY in state and fits(_without_trust(state), spec, any_width=True),
-        build=lambda state: LiteNet(read_spec(_without_trust(state))),
-        prototype=lambda: LiteNet(spec),
-        description=description,
-        licence="MIT",
-        training_only=TRAINING_ONLY,
-    )
+def _matches(state: StateDict) -> bool:
+    try:
+        found = _read(state)
+    except (KeyError, IndexError, ZeroDivisionError, ValueError):
+        return False
+    return KEY in state and replace(found, widths=SPEC.widths, scales=SPEC.scales) == SPEC
 
 
 ARCHITECTURES = (
-    _architecture(
-        "vfi-lite",
-        "vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
-        Spec(),
+    Architecture(
+        name="vfi-lite",
+        matches=_matches,
+        build=lambda state: LiteNet(_read(state)),
+        prototype=LiteNet,
+        description="vfi's own: RIFE 4.25's motion where it explains the frames, else a blend",
+        licence="MIT",
+        training_only=TRAINING_ONLY,
     ),
-    _architecture("vfi-fine", "vfi's own: vfi-lite with seven blocks", FINE),
 )

@@ -27,7 +27,7 @@ from vfi_cli.models.packed import fusible
 from vfi_cli.models.registry import Architecture, StateDict
 
 #: The reductions of each block's input, coarse to fine, by the number of blocks.
-SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1), 7: (16, 8, 4, 4, 2, 1, 1)}
+SCALES = {4: (8, 4, 2, 1), 5: (16, 8, 4, 2, 1)}
 #: 4.25.lite alone has other reductions; nothing but its widths tells it from 4.25.
 LITE_WIDTHS = (192, 128, 96, 64, 24)
 LITE_SCALES = (32, 16, 8, 4, 1)
@@ -459,8 +459,11 @@ def _is_large(raw: Tensor, s: float) -> bool:
     return bool((flow[:, :2].abs().amax() > 32) & (flow[:, 2:].abs().amax() > 32))
 
 
-def read_spec(state: StateDict) -> Spec:
-    """Reads the hyperparameters off keys and shapes; KeyError where it is another family's."""
+def read_spec(state: StateDict, scales: tuple[int, ...] = ()) -> Spec:
+    """Reads the hyperparameters off keys and shapes; KeyError where it is another family's.
+
+    ``scales``: of blocks that look elsewhere than the published ones of so many.
+    """
     widths: list[int] = []
     while (key := f"block{len(widths)}.conv0.1.0.weight") in state:
         widths.append(state[key].shape[0])
@@ -485,7 +488,7 @@ def read_spec(state: StateDict) -> Spec:
     lite = tuple(widths) == LITE_WIDTHS
     return Spec(
         widths=tuple(widths),
-        scales=LITE_SCALES if lite else SCALES[len(widths)],
+        scales=scales or (LITE_SCALES if lite else SCALES[len(widths)]),
         body=body,
         groups=groups,
         extra=extra,

@@ -34,17 +34,21 @@ class ModelConfig:
     ``rifem``, those of IFRNet, ``rrin``, ``scopeflow`` and ``eqvi`` can be trained.
     ``widths``: channels of its blocks where they are not the published ones: of each block of a
     RIFE, coarse to fine, or of each level of IFRNet's pyramid, fine to coarse.
+    ``scales``: by how much what a block of a vfi-lite sees is reduced, coarse to fine.
     ``context``: channels of the context features of RIFE and RIFEm.
     ``init_from``: weights to start from, a file or the name of a model. EQVI also takes those
     of a ScopeFlow, for its flow.
+    ``grown_from``: for each block of a vfi-lite the one of ``init_from`` that it begins as.
     ``teacher``: for IFRNet's flow distillation, weights of a model that knows the motion, where
     a sample has no exact flow.
     """
 
     architecture: str = "vfi-lite"
     widths: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
     context: int = 16
     init_from: str = ""
+    grown_from: tuple[int, ...] = ()
     teacher: str = ""
     seed: int = 0
 

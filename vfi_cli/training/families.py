@@ -31,7 +31,7 @@ from vfi_cli.training.data import Batch
 from vfi_cli.training.init import initialise, initialise_plain, wake
 
 #: Keys that weights of our own hold and published ones lack.
-_MARKERS = (lite.KEY, scopeflow.KEY)
+_MARKERS = (lite.KEY, lite.LOOKS, scopeflow.KEY)
 
 #: Losses that every network with a new frame, or with flow, can have.
 OF_FRAMES = frozenset({"laplacian", "census", "charbonnier", "l1", "perceptual"})
@@ -184,31 +184,40 @@ def everywhere(flow: Tensor) -> Stage:
 
 
 class RIFE4(Family):
-    """RIFE 4.x, vfi-lite and vfi-fine: blocks that can begin silent, and join phase by phase."""
+    """RIFE 4.x and vfi-lite: blocks that can begin silent, and join phase by phase."""
 
     network: IFNet
 
     def __init__(self, model: ModelConfig) -> None:
         network = registry()[model.architecture].prototype()
         assert isinstance(network, IFNet)
-        if model.widths:
-            if len(model.widths) != len(network.spec.widths) or min(model.widths) < 2:
-                raise UsageError(
-                    f"model.widths must be {len(network.spec.widths)} numbers "
-                    f"for {model.architecture}"
-                )
-            network = type(network)(replace(network.spec, widths=model.widths))
+        scales = model.scales or network.spec.scales
+        widths = model.widths or network.spec.widths
+        if not lite.usable(scales):
+            raise UsageError(
+                f"model.scales must be powers of two up to {lite.LARGEST_SCALE}, none larger than "
+                "the one before"
+            )
+        if len(widths) != len(scales) or min(widths) < 2:
+            raise UsageError(f"model.widths must be {len(scales)} numbers for {model.architecture}")
+        if model.grown_from and len(model.grown_from) != len(scales):
+            raise UsageError(f"model.grown_from must be {len(scales)} numbers, one for each block")
+        network = type(network)(replace(network.spec, widths=widths, scales=scales))
         super().__init__(network, model.architecture)
+        self._grown_from = model.grown_from
         initialise(network)
         if isinstance(network, LiteNet):
             self.losses = self.losses | {"unblended"}
 
     def accept(self, state: dict[str, Tensor]) -> None:
-        """Starts from weights of the same architecture; a vfi-fine from a vfi-lite's too."""
-        if self.network.spec.scales == lite.FINE.scales and lite.KEY in state:
-            last = f"block{self.blocks - 1}.conv0.0.0.bias"
-            state = state if last in state else lite.grown(state)
-        super().accept(state)
+        """Starts from weights of the same architecture, or from blocks of others."""
+        if self._grown_from:
+            try:
+                state = lite.grown(state, self._grown_from)
+            except KeyError as error:
+                raise ModelError(f"model.grown_from: these weights have no {error}") from None
+        # Where blocks look is the configuration's to say.
+        super().accept({key: value for key, value in state.items() if key != lite.LOOKS})
 
     @property
     def blocks(self) -> int:
@@ -393,7 +402,7 @@ def _family(name: str) -> Callable[[ModelConfig], Family] | None:
     from vfi_cli.training.teacher import RIFEFamily
 
     # 4.0 begins again at another scale where motion is large: nothing to learn from in a crop.
-    if name in ("vfi-lite", "vfi-fine") or (name.startswith("rife-v4") and name != "rife-v4.0"):
+    if name == "vfi-lite" or (name.startswith("rife-v4") and name != "rife-v4.0"):
         return RIFE4
     if name in ("rife", "rifem"):
         return RIFEFamily
@@ -413,6 +422,10 @@ def build(config: Config) -> Family:
             f"model.architecture: {config.model.architecture!r} cannot be trained; "
             f"there are {', '.join(trainable())}"
         )
+    if config.model.architecture != "vfi-lite":
+        for key in ("scales", "grown_from"):
+            if getattr(config.model, key):
+                raise UsageError(f"model.{key} is nothing that {config.model.architecture} has")
     built = family(config.model)
     built.check(config)
     return built
