@@ -179,10 +179,10 @@ def test_models_run_without_avx512() -> None:
     """As on a processor with AVX2 alone: in float32 by themselves, and in bfloat16 if asked."""
     code = """if True:
         import torch
-        from tests.fusedkit import interpolate, psnr
+        from tests.fusedkit import bikes, psnr
         from vfi_cli.models import load_model
         from vfi_cli.native import ops
-        frames = torch.rand(1, 2, 3, 64, 64)
+        frames = bikes(range(2), 128, 192)
         plain = load_model("default", device="cpu")
         made = plain.interpolate(frames, 0.5)
         with ops.use_reference():
