@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,14 @@ from vfi_cli.cli.progress import Progress
 from vfi_cli.errors import InputError
 from vfi_cli.io import prefetch
 from vfi_cli.io.prefetch import Outbox, Prefetch
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in the background of a shell that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupted_at(moment: int, work: Callable[[], None]) -> tuple[bool, BaseException | None]:
