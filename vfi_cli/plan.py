@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.timeline import OutputGrid, SourceTimeline, format_time
+from vfi_cli.wording import said
 
 if TYPE_CHECKING:
     from vfi_cli.io.decode import SourceInfo
@@ -221,5 +222,5 @@ def input_fingerprint(path: Path) -> str:
                 file.seek(offset)
                 digest.update(file.read(_SAMPLE_BYTES))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        raise InputError(f"cannot read {path}: {said(error)}") from error
     return digest.hexdigest()

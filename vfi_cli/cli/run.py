@@ -31,7 +31,7 @@ from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import VIDEO_SUFFIXES, natural_key
 from vfi_cli.plan import Plan, Timing
 from vfi_cli.timeline import format_rate, spoken
-from vfi_cli.wording import counted, file_size, grouped
+from vfi_cli.wording import counted, file_size, grouped, said
 
 if TYPE_CHECKING:
     from vfi_cli.cli.report import Reports
@@ -112,7 +112,7 @@ def expand(inputs: Sequence[str], warn: Callable[[str], None]) -> list[Path]:
             try:
                 inside = [p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES]
             except OSError as error:
-                raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+                raise InputError(f"{path}: cannot be read ({said(error)})") from error
             videos = sorted(
                 (p for p in inside if os.path.isfile(p) and not p.name.startswith(".")),
                 key=lambda p: natural_key(p.name),

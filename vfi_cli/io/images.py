@@ -272,7 +272,7 @@ def _ffmpeg(path: Path, data: bytes, form: str, info: ImageInfo) -> tuple[Sample
             raise InputError(f"{path}: cannot be decoded (no picture)")
         layout, planes = unpack(frames[0])
     except av.FFmpegError as error:
-        raise InputError(f"{path}: cannot be decoded ({error.strerror})") from error
+        raise InputError(f"{path}: cannot be decoded ({said(error)})") from error
     if layout != info.layout or planes[0].shape != (info.height, info.width):
         raise InputError(f"{path}: its pixels are not what its header says")
     return planes

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from vfi_cli.errors import InputError, UsageError
+from vfi_cli.wording import said
 
 Naming = Literal["auto", "reds", "suffix", "sequence"]
 
@@ -108,7 +109,7 @@ def find_clips(folder: str | os.PathLike[str]) -> list[Clip]:
             if images:
                 clips.append(Clip(Path(place).relative_to(top).as_posix(), Path(place), images))
     except OSError as error:
-        raise InputError(f"{error.filename or top}: cannot be read ({error.strerror})") from error
+        raise InputError(f"{error.filename or top}: cannot be read ({said(error)})") from error
     if not clips:
         known = ", ".join(sorted({kind.upper() for kind in FORMATS.values()}))
         raise InputError(f"{top}: holds no images ({known}), nor do the folders in it")

@@ -26,6 +26,7 @@ from torch import Tensor
 from vfi_cli.errors import ModelError
 from vfi_cli.models.base import Network
 from vfi_cli.models.registry import Architecture, Registry
+from vfi_cli.wording import said
 
 #: Keys under which a training script keeps the weights beside its other state.
 WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net", "network")
@@ -63,7 +64,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise ModelError(f"{path}: there is no such file") from None
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelError(f"{path}: cannot be read ({said(error)})") from None
     if not head:
         raise ModelError(f"{path}: the file is empty; download the weights again")
     kind = _sniff(path, head, size)
@@ -337,4 +338,4 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+        raise ModelError(f"{path}: cannot be read ({said(error)})") from None

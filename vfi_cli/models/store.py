@@ -414,7 +414,7 @@ def _verified(
         digest, size = sha256_of(row.path), row.path.stat().st_size
     except OSError as error:
         digest, size = "", 0
-        unreadable = f"cannot be read ({error.strerror})"
+        unreadable = f"cannot be read ({said(error)})"
     else:
         unreadable = ""
     wanted = (entry.sha256 if entry else None) or (pulled.sha256 if pulled else None)
