@@ -136,6 +136,12 @@ def test_a_batch_goes_on_after_a_failure(tmp_path: Path, vfi: Vfi) -> None:
         (["in.mkv", "--fps", "60", "--model", "blend", "--device", "cuda:99"], 7, ["--device"]),
         (["in.mkv", "--fps", "60", "--codec", "nonsense"], 2, ["nonsense"]),
         (["in.mkv", "--fps", "60", "--pix-fmt", "nonsense"], 2, ["nonsense"]),
+        (
+            ["in.mkv", "--fps", "60", "-o", "a.avi", "--codec=rawvideo", "--pix-fmt=yuv444p"],
+            5,
+            ["AVI", "--pix-fmt"],
+        ),
+        (["in.mkv", "--fps", "60", "--codec", "dnxhd", "-o", "a.mov"], 5, ["at least 256x120"]),
         (["in.mkv", "--fps", "60", "--start", "99"], 2, ["--start"]),
         (["in.mkv", "--fps", "60", "--nonsense"], 2, ["--nonsense"]),
     ],

@@ -24,6 +24,7 @@ from vfi_cli.io.containers import MUXERS, muxer_for
 from vfi_cli.io.decode import Broken, SourceInfo, choose_hwaccel, probe
 from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
+from vfi_cli.io.trial import try_output
 from vfi_cli.join import join, verify
 from vfi_cli.models import load_model
 from vfi_cli.models.base import ensemble_names
@@ -143,6 +144,9 @@ def prepare(
         end=end,
     )
     encoder = choose_encoder(options.encoder, info, target.suffix)
+    try_output(
+        encoder, muxer_for(target.suffix), fps=grid.fps, width=info.width, height=info.height
+    )
     interval = 1 / info.nominal_rate
     model = interpolator()
     settings = render_settings(options, model, info.width, info.height, interval)

@@ -300,9 +300,11 @@ def open_encoder(stream: VideoStream, config: EncoderConfig) -> None:
         if config.encoder.rsplit("_", 1)[-1] in ("nvenc", "qsv", "amf", "vaapi", "videotoolbox"):
             where = "; is its hardware, with a driver, in this machine? --codec h264 needs none"
         rate = Fraction(context.framerate or 0)
+        # FFmpeg's log, where somebody listens to it, tells more than its "Invalid argument".
+        logged = (getattr(error, "log", None) or ("", "", ""))[2].strip().rstrip(".")
         raise OutputError(
             f"the encoder {config.encoder} does not open for {context.width}×{context.height} "
-            f"{config.pix_fmt} at {float(rate):.6g} fps ({said(error)}){where}"
+            f"{config.pix_fmt} at {float(rate):.6g} fps ({logged or said(error)}){where}"
         ) from error
     unused = [key for key in config.options if key in context.options]
     if unused:

@@ -43,6 +43,9 @@ _OPTIONS: dict[str, dict[str, str]] = {
 #: Codecs whose headers MPEG-TS wants in front of keyframes, and its muxer does not put there.
 _REPEATED_HEADERS = frozenset({"mpeg1video", "mpeg2video", "mpeg4"})
 
+#: Codecs whose tag in the container alone tells the pixel format.
+_TOLD_BY_TAG = frozenset({"rawvideo", "utvideo"})
+
 
 class Sink(Protocol):
     """A file object to write to; most containers also want ``seek`` and ``tell``."""
@@ -147,8 +150,8 @@ class OutputMux:
             context.color_trc = color.transfer
         if traits.sample_aspect_ratio:
             context.sample_aspect_ratio = traits.sample_aspect_ratio
-        if context.name == "rawvideo":
-            context.codec_tag = template.codec_context.codec_tag  # it alone tells the pixel format
+        if context.name in _TOLD_BY_TAG:
+            context.codec_tag = template.codec_context.codec_tag
         self._picture(stream, traits)
         if self.muxer == "mpegts" and context.codec.canonical_name in _REPEATED_HEADERS:
             self._repeat = BitStreamFilterContext("dump_extra", template)
