@@ -145,9 +145,11 @@ class Clock:
         return self.now
 
 
-def make(total: int | None, *, terminal: bool = False, **options: object) -> tuple:
+def make(
+    total: int | None, *, terminal: bool = False, width: int = 120, **options: object
+) -> tuple:
     clock, screen = Clock(), io.StringIO()
-    console = Console(file=screen, force_terminal=terminal, width=120, color_system=None)
+    console = Console(file=screen, force_terminal=terminal, width=width, color_system=None)
     progress = Progress(total, Fraction(60), console, now=clock, **options)  # type: ignore[arg-type]
     return progress, clock, screen
 
@@ -157,6 +159,18 @@ def test_the_line_says_frames_speed_and_time_left() -> None:
     clock.now += 10
     progress.update(1480)
     assert progress.text() == (f" 18 %  1{NBSP}480/8{NBSP}058  148 fps  2.5× real time  0:44 left")
+
+
+@pytest.mark.parametrize("width", [40, 120])
+def test_a_narrow_terminal_still_shows_the_time_left(width: int) -> None:
+    progress, clock, screen = make(225, terminal=True, width=width)
+    clock.now += 2
+    progress.update(71)
+    assert progress.text().endswith("0:04 left")
+    assert ("real time" in progress.text()) == (width == 120)
+    progress.close()
+    assert "225  36 fps" in screen.getvalue()
+    assert "…" not in screen.getvalue()
 
 
 def test_segments_of_an_earlier_run_come_one_by_one_and_do_not_count() -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.media import write_clip
 from vfi_cli.__main__ import main
+from vfi_cli.cli import messages
+from vfi_cli.cli.progress import Progress
 from vfi_cli.errors import InputError, UsageError
 from vfi_cli.io.containers import MUXERS
 from vfi_cli.io.encode import EncoderOptions, choose_encoder
@@ -99,6 +101,30 @@ def test_names_cannot_write_to_the_terminal(
     said = capsys.readouterr().err
     assert "\x1b" not in said
     assert "new line" in said.splitlines()[0]
+
+
+def test_nor_can_they_in_tables_and_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, source = clip(tmp_path / "plain.mkv"), clip(tmp_path / "\x1b[2J\u202e.mkv")
+    page = str(tmp_path / "\x1b[2J.html")
+    assert main(["convert", str(source), *FAST, "--report", page]) == 0
+    assert main(["compare", str(plain), str(source)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "[2J.html" in said
+    assert "against plain.mkv" in said
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+
+
+def test_the_cursor_is_there_after_a_kill() -> None:
+    """A run that is stopped or killed gets no chance to bring back a hidden one."""
+    screen = io.StringIO()
+    console = messages.console()
+    console.file, console._force_terminal = screen, True
+    Progress(10, None, console).close()
+    assert "10" in screen.getvalue()
+    assert "\x1b[?25l" not in screen.getvalue()
 
 
 def test_closed_streams_are_no_file_to_write_into(tmp_path: Path) -> None:

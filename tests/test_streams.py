@@ -19,7 +19,7 @@ from vfi_cli.io.audio import tempo_chain
 from vfi_cli.io.containers import CONTAINERS, MUXERS
 from vfi_cli.io.copier import StreamCopier
 from vfi_cli.io.mux import OutputMux, PictureTraits
-from vfi_cli.io.streams import TimeMap, map_chapters, plan_streams
+from vfi_cli.io.streams import StreamItem, TimeMap, map_chapters, plan_streams
 from vfi_cli.io.timecode import convert_timecode
 
 FPS = Fraction(50)
@@ -359,6 +359,11 @@ def test_the_plan_is_plain_data_and_repeatable(full):
     assert json.loads(json.dumps(first.to_json())) == first.to_json()
     assert plan_streams(full, ".MP4").to_json() == first.to_json()
     assert plan_streams(full, ".mkv").to_json() != first.to_json()
+
+
+def test_a_stream_without_a_language_is_not_called_und():
+    said = [StreamItem(1, "audio", "aac", "copy", language=code).label for code in ("und", "deu")]
+    assert said == ["audio #1 (aac)", "audio #1 (aac, deu)"]
 
 
 def test_stretching_without_saying_what_of_the_sound_drops_it_by_name(full):

@@ -48,9 +48,18 @@ class ReaderGoneError(Exception):
 def console(*, stderr: bool = True, quiet: bool = False) -> Console:
     """A console for people. Names of files are shown as they are: no markup, no highlighting."""
     from rich.console import Console
+    from rich.text import Text
 
     class PatientConsole(Console):
         """Where nobody reads what is said, the work goes on unsaid; a result has no other way."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            """No name of a file writes to the terminal, not in a table either."""
+            return super().render_str(_printable(text, "\n\t"), **options)
+
+        def show_cursor(self, show: bool = True) -> bool:
+            """Leave it: after Ctrl-Z or a kill nobody would bring a hidden one back."""
+            return False
 
         def on_broken_pipe(self) -> None:
             _discard(self.file)
@@ -186,9 +195,13 @@ def _discard(stream: Any) -> None:
 
 def one_line(text: str) -> str:
     """The text on a single line, without control characters that a file name may carry."""
-    joined = " ".join(text.split())
+    return _printable(" ".join(text.split()))
+
+
+def _printable(text: str, allowed: str = "") -> str:
+    allowed += NBSP
     return "".join(
-        c if c.isprintable() or c == NBSP else "\N{REPLACEMENT CHARACTER}" for c in joined
+        c if c.isprintable() or c in allowed else "\N{REPLACEMENT CHARACTER}" for c in text
     )
 
 

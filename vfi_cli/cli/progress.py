@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+#: Of a narrow terminal's line the comparison with real time goes first, where less than this many
+#: columns are left to the bar.
+LEAST_BAR = 8
 #: Speed is averaged over this many seconds, so that it follows what happens now, …
 WINDOW = 15.0
 #: … or over this share of the time so far where that is longer, so that it does not jump about.
@@ -144,6 +147,12 @@ class Progress:
 
     def text(self) -> str:
         """The numbers of the line: ``62 %  5 012/8 058  148 fps  2.5× real time  0:21 left``."""
+        text = self._text(self._fps)
+        if self._bar is not None and len(text) + LEAST_BAR > self._console.width:
+            return self._text(None)
+        return text
+
+    def _text(self, fps: Fraction | None) -> str:
         parts = [self._label] if self._label else []
         if self._total:
             parts.append(f"{100 * self._done // self._total:3d} %")
@@ -154,8 +163,8 @@ class Progress:
         if speed is not None:
             unit = " fps" if self._unit == "frame" else f" {self._unit}s/s"
             parts.append(f"{rate(speed)}{unit}")
-            if self._fps:
-                parts.append(f"{rate(speed / float(self._fps))}× real time")
+            if fps:
+                parts.append(f"{rate(speed / float(fps))}× real time")
         if self._closed or not self._total:
             parts.append(clock(self._now() - self._begin, decimals=0))
         elif speed is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vfi_cli.api import ConvertResult, Listener
+from vfi_cli.cli.messages import one_line
 from vfi_cli.cli.progress import Progress
 from vfi_cli.errors import OutputError, UsageError
 from vfi_cli.report import check_report
@@ -97,7 +98,7 @@ class Reports:
             raise KeyboardInterrupt(
                 f"{result.output} is complete, but its report was not written."
             ) from None
-        self._console.print(f"✓ {path.name}  {spoken(time.monotonic() - began)}")
+        self._console.print(f"✓ {one_line(path.name)}  {spoken(time.monotonic() - began)}")
         return path
 
     def _page(self, output: Path) -> Path:

@@ -70,7 +70,8 @@ class StreamItem:
     @property
     def label(self) -> str:
         """How a person finds the stream: kind, number, codec, language."""
-        said = ", ".join(part for part in (self.codec, self.language, self.title) if part)
+        language = "" if self.language == "und" else self.language
+        said = ", ".join(part for part in (self.codec, language, self.title) if part)
         return f"{self.kind} #{self.index}" + (f" ({said})" if said else "")
 
 
