@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("datasets", "quality", "synthesis", "work"),
     ("plan", "follow"),
     ("render",),
-    ("join", "survey"),
+    ("existing", "join", "survey"),
     ("estimate", "execute"),
     ("api",),
     ("dry_run",),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vfi_cli.errors import InputError, ModelError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.execute.local import render_missing
+from vfi_cli.existing import made_before
 from vfi_cli.io.atomic import publish
 from vfi_cli.io.containers import MUXERS, muxer_for
 from vfi_cli.io.decode import Broken, SourceInfo, choose_hwaccel, probe
@@ -42,7 +43,7 @@ from vfi_cli.plan import (
 from vfi_cli.render import Counts, SegmentResult
 from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
 from vfi_cli.wording import counted
-from vfi_cli.work import WorkFolder, is_finished, work_folder_of
+from vfi_cli.work import WorkFolder, work_folder_of
 
 if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
@@ -170,7 +171,8 @@ def convert_file(
     ``output`` is a file, or a folder, or None for the input's own; a folder gets a file
     named after the input and the rate. ``interpolator`` loads the model (by default the one
     that the options name). An unfinished run of the same conversion is continued.
-    Raises a VfiError; a TruncatedInputError is raised after the output was published
+    Raises a VfiError: :class:`~vfi_cli.existing.OutputExistsError` where the output is there
+    already, before any work; a TruncatedInputError is raised after the output was published
     with what could be decoded.
     """
     listener = listener or Listener()
@@ -179,7 +181,7 @@ def convert_file(
     model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model)
     folder = work_folder_of(target)
-    finished_before = is_finished(target, plan.fingerprint, overwrite=options.overwrite)
+    finished_before = made_before(plan, target, overwrite=options.overwrite)
     listener.planned(plan, target)
     met: list[str] = []  # while rendering, and worth telling
     with WorkFolder(folder, plan.fingerprint, plan.describe(), overwrite=options.overwrite) as work:

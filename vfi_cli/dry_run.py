@@ -20,13 +20,14 @@ from vfi_cli.api import (
 )
 from vfi_cli.errors import InputError
 from vfi_cli.estimate import Estimate, estimate
+from vfi_cli.existing import made_before
 from vfi_cli.io.decode import probe
 from vfi_cli.io.encode import check_encoder
 from vfi_cli.plan import Plan
 from vfi_cli.render import SegmentResult
 from vfi_cli.survey import Survey, survey
 from vfi_cli.wording import file_size
-from vfi_cli.work import WorkFolder, is_finished, is_unfinished, work_folder_of
+from vfi_cli.work import WorkFolder, is_unfinished, work_folder_of
 
 if TYPE_CHECKING:
     from vfi_cli.models import Interpolator
@@ -76,7 +77,7 @@ def dry_run(
     info = probe(source)
     model = cache(interpolator or partial(open_model, options.model))
     plan, target = prepare(info, output, options, model, new_folder=new_folder)
-    is_finished(target, plan.fingerprint, overwrite=options.overwrite)
+    made_before(plan, target, overwrite=options.overwrite)
     folder = work_folder_of(target)
     finished = 0
     if is_unfinished(folder, plan.fingerprint, overwrite=options.overwrite):

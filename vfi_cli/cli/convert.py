@@ -113,7 +113,7 @@ def convert(
     Sound, subtitles, chapters and all else that the container can hold come along
     unchanged. Source frames that fall on an output time are shown as they are;
     scene cuts stay cuts. A run that was interrupted goes on when the same command
-    is given again.
+    is given again; of several inputs, those whose outputs are complete are left alone.
     """
     if (fps is None) == (factor is None):
         raise UsageError("say the output rate with either --fps RATE or --factor N")

@@ -61,6 +61,11 @@ def errors_told(source: Path, *, wanted: bool) -> Iterator[None]:
         raise
 
 
+def of_existing(plan: Plan, output: Path) -> dict[str, Any]:
+    """An output of several that was there already, and is left as it is."""
+    return {**head("existing"), "input": plan.info.path, "output": str(output)}
+
+
 def of_result(result: ConvertResult) -> dict[str, Any]:
     """A finished conversion."""
     counts = result.counts

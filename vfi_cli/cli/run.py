@@ -26,6 +26,7 @@ from vfi_cli.errors import (
     UsageError,
     VfiError,
 )
+from vfi_cli.existing import OutputExistsError, difference
 from vfi_cli.io.decode import SourceInfo
 from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.io.naming import VIDEO_SUFFIXES, natural_key
@@ -163,13 +164,17 @@ class Screen(DryRunListener):
         self._done = 0
         self._sources: dict[Path, str] = {}  # of each output
 
-    def planned(self, plan: Plan, output: Path) -> None:
+    def claim(self, plan: Plan, output: Path) -> None:
+        """Raise OutputError where another input has given this output already."""
         other = self._sources.setdefault(output, plan.info.path)
         if other != plan.info.path:
             raise OutputError(
                 f"{plan.info.path} would replace what was made of {other}, {output}; "
                 "convert it alone, with another name after -o"
             )
+
+    def planned(self, plan: Plan, output: Path) -> None:
+        self.claim(plan, output)
         names = [messages.one_line(name) for name in (Path(plan.info.path).name, output.name)]
         left = max(map(len, names))
         self.console.print(f"{names[0]:<{left}}  {describe_input(plan.info)}")
@@ -245,6 +250,7 @@ class Batch:
         self._reports = reports
         self._model: Interpolator | None = None
         self._records: list[dict[str, Any]] = []
+        self._left = 0  # outputs that were there already
         self._failed: list[tuple[Path, VfiError]] = []
 
     def convert(self, source: Path, target: Path | None) -> None:
@@ -292,7 +298,8 @@ class Batch:
     @contextmanager
     def _noted(self, source: Path, when_interrupted: str) -> Iterator[None]:
         try:
-            yield
+            with self._leaving_finished():
+                yield
         except VfiError as error:
             if interrupts.met():
                 raise KeyboardInterrupt(f"{when_interrupted}.") from error
@@ -303,11 +310,38 @@ class Batch:
         finally:
             self._screen.close()
 
+    @contextmanager
+    def _leaving_finished(self) -> Iterator[None]:
+        """Of several outputs leave those as they are that were there already, and complete."""
+        try:
+            yield
+        except OutputExistsError as error:
+            if not self._several:
+                raise
+            plan, output = error.plan, error.output
+            self._screen.claim(plan, output)
+            truncated = self._options.allow_truncated
+            wrong = difference(plan, output, allow_truncated=truncated)
+            if wrong is not None:
+                raise OutputError(
+                    f"{output} exists already, and is not what would be made of {plan.info.path}: "
+                    f"{wrong}; add --overwrite to replace it"
+                ) from error
+            self._screen.console.print(f"{messages.one_line(output.name)}  is there already")
+            self._left += 1
+            self._records.append(records.of_existing(plan, output))
+
     def close(self) -> int:
         """Print the JSON, and raise what went wrong: for several inputs, a summary."""
         if self._as_json:
             several = self._several
             messages.print_json(records.of_batch(self._records) if several else self._records[0])
+        if self._left:
+            what = "output was" if self._left == 1 else "outputs were"
+            self._screen.console.print(
+                f"{grouped(self._left)} {what} there already and left as is; "
+                "--overwrite converts again"
+            )
         if not self._failed:
             return 0
         if not self._several:
