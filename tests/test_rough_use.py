@@ -64,6 +64,16 @@ def test_two_inputs_never_become_one_output(
         assert sum(1 for _ in made.decode(video=0)) == 6
 
 
+def test_an_empty_name_is_not_the_folder_we_are_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip(tmp_path / "a.mkv")
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "", *FAST]) == 2
+    assert "an input has no name" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
 def test_a_folder_is_not_fed_its_own_outputs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,8 +169,14 @@ def test_a_full_stdout_is_no_bug() -> None:
     assert b"No space left" in ran.stderr
 
 
-def test_an_mp4_with_its_index_at_the_end_is_no_pipe(tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "in.mp4", frames=40, size=(320, 240), options={"crf": "1"})
+@pytest.mark.parametrize(("codec", "options"), [("libx264", {"crf": "1"}), ("mpeg4", {"b": "20M"})])
+def test_an_mp4_with_its_index_at_the_end_is_no_pipe(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    """Of MPEG-4 part 2 not even the size is known then."""
+    source = write_clip(
+        tmp_path / "in.mp4", frames=40, size=(320, 240), codec=codec, options=options
+    )
     with pytest.raises(InputError, match=r"index is at its end .* name the file"):
         open_stream(io.BytesIO(source.read_bytes()))
 

@@ -108,6 +108,8 @@ def expand(inputs: Sequence[str], warn: Callable[[str], None]) -> list[Path]:
     """
     sources: list[Path] = []
     for text in inputs:
+        if not text:  # as a path, the folder we are in
+            raise UsageError("an input has no name; is the variable empty that stands for it?")
         path = Path(text)
         if os.path.isdir(path):
             try:

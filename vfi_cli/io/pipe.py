@@ -104,6 +104,11 @@ class StreamReader:
         self._name = name
         self._early: list[Packet] = []
         self._durations: dict[int, int] = {}
+        if "mp4" in container.format.name and any(
+            s.codec_context is not None and not s.codec_context.width
+            for s in container.streams.video
+        ):
+            raise self._index_at_its_end()
         self._stream, warnings = picture_stream(container, name)
         self.warnings += warnings
         assert self._stream.time_base is not None
@@ -157,11 +162,14 @@ class StreamReader:
             if tried > _PATIENCE or not packet.size:
                 break
         if "mp4" in self.container.format.name:
-            raise InputError(
-                f"{self._name}: an MP4 or MOV whose index is at its end cannot be read in one "
-                "pass; name the file instead of -"
-            )
+            raise self._index_at_its_end()
         raise InputError(f"{self._name}: no picture of its {self._stream.name} stream decodes")
+
+    def _index_at_its_end(self) -> InputError:
+        return InputError(
+            f"{self._name}: an MP4 or MOV whose index is at its end cannot be read in one "
+            "pass; name the file instead of -"
+        )
 
     def _decode(self, packet: Packet) -> list[VideoFrame]:
         if packet.size and packet.pts is not None and packet.duration:
