@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -396,6 +397,7 @@ def test_what_cannot_be_reported_is_said_before_the_work(
         ((source, "--report", taken), 5, "exists already"),
         ((source, "--report", tmp_path / "r.pdf"), 5, "name it r.html"),
         ((source, source, "--report", tmp_path / "r.html"), 2, "need a folder"),
+        ((source, "--report", tmp_path / f"{'r' * 300}.html"), 5, "cannot write"),
         (("-", "-o", "-", "--report", tmp_path / "r.html"), 2, "a pipe"),
     ):
         assert vfi("convert", *args, "--fps", 50, "-m", "blend") == code
@@ -404,6 +406,33 @@ def test_what_cannot_be_reported_is_said_before_the_work(
         assert said in lines[0]
     assert taken.read_text() == "mine"
     assert not (tmp_path / "in.50fps.mkv").exists()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its permissions do not tell."""
+    source = clip(tmp_path / "in.mkv", [(1, n) for n in range(4)])
+    assert vfi("convert", source, "--fps", 50, "-m", "blend", "--report", "/proc/r.html") == 5
+    assert "/proc" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["in.mkv"]
+
+
+def test_a_report_that_fails_says_that_the_video_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    source = clip(tmp_path / "in.mkv", [(1, n) for n in range(4)])
+    monkeypatch.setattr("vfi_cli.report.page.publish", full)
+    report = tmp_path / "r.html"
+    assert vfi("convert", source, "--fps", 50, "-m", "blend", "--report", report) == 5
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "in.50fps.mkv stands, but its report was not written" in said
+    assert "the disk is full" in said
+    assert sorted(os.listdir(tmp_path)) == ["in.50fps.mkv", "in.mkv"]
 
 
 def test_a_page_that_is_in_the_way_in_a_folder_is_told_before_the_work(

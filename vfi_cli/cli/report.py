@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from vfi_cli.api import ConvertResult, Listener
 from vfi_cli.cli.messages import one_line
 from vfi_cli.cli.progress import Progress
-from vfi_cli.errors import OutputError, UsageError
+from vfi_cli.errors import OutputError, UsageError, VfiError
 from vfi_cli.report import check_report
 from vfi_cli.report.conversion import RunTimes, write_report
 from vfi_cli.timeline import spoken
@@ -44,12 +45,13 @@ class Reports:
         overwrite: bool,
         quiet: bool,
     ) -> Reports:
-        """Check that the reports can be written, before any work. Raises UsageError, OutputError.
+        """Check that there is a place for each report, before any work.
 
-        For several inputs ``target`` is a folder, made where its parent exists.
+        For several inputs ``target`` is a folder, made where its parent exists. Raises UsageError,
+        OutputError; whether a page can be written is found out when its conversion is planned.
         """
-        if len(sources) > 1 and not target.is_dir():
-            if target.exists() or target.suffix.lower() in (".html", ".htm"):
+        if len(sources) > 1 and not os.path.isdir(target):
+            if os.path.lexists(target) or target.suffix.lower() in (".html", ".htm"):
                 raise UsageError(
                     f"{target} is one page; several inputs need a folder after --report"
                 )
@@ -57,8 +59,6 @@ class Reports:
                 target.mkdir()
             except OSError as error:
                 raise OutputError(f"cannot make the folder {target}: {error.strerror}") from error
-        if not target.is_dir():
-            check_report(target, overwrite=overwrite)
         return cls(target, console, overwrite=overwrite, quiet=quiet)
 
     def listener(self, screen: Listener) -> Listener:
@@ -74,7 +74,10 @@ class Reports:
         check_report(self._page(output), overwrite=self._overwrite)
 
     def write(self, result: ConvertResult, interpolator: Callable[[], Interpolator]) -> Path:
-        """Write the report of a conversion that is done, and return where."""
+        """Write the report of a conversion that is done, and return where.
+
+        A VfiError of it says that the video is there all the same.
+        """
         path = self._page(result.output)
         began = time.monotonic()
         total = result.plan.frames
@@ -98,12 +101,15 @@ class Reports:
             raise KeyboardInterrupt(
                 f"{result.output} is complete, but its report was not written."
             ) from None
+        except VfiError as error:
+            error.args = (f"{result.output} stands, but its report was not written: {error}",)
+            raise
         self._console.print(f"✓ {one_line(path.name)}  {spoken(time.monotonic() - began)}")
         return path
 
     def _page(self, output: Path) -> Path:
         """Where the page of an output goes."""
-        return self._target / f"{output.name}.html" if self._target.is_dir() else self._target
+        return self._target / f"{output.name}.html" if os.path.isdir(self._target) else self._target
 
 
 class _Checked(RunTimes):

@@ -214,7 +214,7 @@ class Page:
         target = Path(path)
         check_report(target, overwrite=overwrite)
         data = self.html().encode()
-        temporary = target.with_name(f".vfi-report-{os.getpid()}.part")
+        temporary = _part_of(target)
         try:
             temporary.write_bytes(data)
             publish(temporary, target, overwrite)
@@ -232,18 +232,31 @@ _GRIDS = ("slider", "facts")
 def check_report(path: Path, *, overwrite: bool) -> None:
     """Refuse a place where no report can be written, before the work that it is to describe.
 
-    Raises OutputError.
+    A file is begun there and taken away again. Raises OutputError.
     """
     if path.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"a report is a page: name it {path.with_suffix('.html').name}")
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist; make it, or choose another")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} cannot be written to; choose another")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already; add --overwrite to replace it")
+    try:
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"the folder {path.parent} does not exist; make it, or choose another"
+            )
+        if not os.access(path.parent, os.W_OK):
+            raise OutputError(f"the folder {path.parent} cannot be written to; choose another")
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already; add --overwrite to replace it")
+        part = _part_of(path)
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {said(error)}") from error
+
+
+def _part_of(path: Path) -> Path:
+    """Where a page is written before it has its name."""
+    return path.with_name(f".vfi-report-{os.getpid()}.part")
 
 
 def versions() -> list[tuple[str, str]]:
