@@ -403,6 +403,29 @@ def test_vp9_keeps_alpha(clip, tmp_path):
         assert packet.has_sidedata("matroska_block_additional")
 
 
+@pytest.mark.parametrize(("suffix", "better"), [(".mp4", "ffv1"), (".mov", "prores"), ("-", None)])
+def test_vp9_has_no_alpha_where_there_is_no_place_for_it(clip, suffix, better):
+    transparent = replace(source(clip, "yuva420p"), codec="vp9")
+    options = EncoderOptions(codec="vp9" if suffix == "-" else "auto")
+    config = choose_encoder(options, transparent, suffix)
+    assert config.pix_fmt == "yuv420p"
+    note = next(note for note in config.notes if "transparency is dropped" in note)
+    if better is not None:
+        assert f"--codec {better} keeps it" in note
+        config = choose_encoder(EncoderOptions(codec=better), transparent, suffix)
+        assert config.layout.alpha
+    with pytest.raises(UsageError, match="does not take pixel format 'yuva420p' in"):
+        choose_encoder(EncoderOptions(codec="vp9", pix_fmt="yuva420p"), transparent, "-")
+
+
+def test_prores_with_alpha_stays_so(clip):
+    """ProRes 4444 is decoded to 12 bits and can be encoded from 10 alone."""
+    transparent = replace(source(clip, "yuva444p12le"), codec="prores")
+    config = choose_encoder(EncoderOptions(), transparent, ".mov")
+    assert (config.codec, config.pix_fmt) == ("prores", "yuva444p10le")
+    assert "12-bit becomes 10-bit: prores holds no more" in config.notes
+
+
 # --- what goes wrong --------------------------------------------------------------------
 
 

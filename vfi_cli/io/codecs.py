@@ -101,6 +101,9 @@ _IN_MPEGTS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 #: What a muxer's table names but its header refuses.
 _REFUSED = {"mov": {"vp8", "vp9", "av1"}}
 
+#: Codecs that can keep transparency, those that play in most programs first.
+_WITH_ALPHA = ("vp9", "prores", "ffv1")
+
 #: Full-length alternatives in the order of preference.
 _FALLBACKS = ("h264", "hevc", "vp9", "av1", "ffv1", "mpeg2video", "mpeg4")
 
@@ -184,7 +187,11 @@ def choose_encoder(options: EncoderOptions, info: SourceInfo, suffix: str) -> En
     form = choose_format(options.pix_fmt, codec, family, info, muxer)
     notes: list[str] = []
     color = output_color(info, form.layout)
-    note_changes(notes, info, form, name=name, color=color, even=needs_even(codec, family))
+    better = ""
+    if info.layout.alpha and not form.layout.alpha and options.pix_fmt == "auto":
+        better = next((n for n in _WITH_ALPHA if _keeps_alpha(n, info, muxer)), "")
+    even = needs_even(codec, family)
+    note_changes(notes, info, form, name=name, color=color, even=even, better=better)
     if piped:
         note_pipe(notes, info, form, muxer)
     settings = settings_of(options, codec, family, name)
@@ -221,6 +228,16 @@ def _segment_container(muxer: str, encoder: str, layout: PlaneLayout) -> str:
     return muxer
 
 
+def _keeps_alpha(name: str, info: SourceInfo, muxer: str) -> bool:
+    """Whether a codec keeps the source's transparency in a container."""
+    family = CODECS[name]
+    if not info.layout.alpha or family.encoder not in av.codecs_available:
+        return False
+    if not container_holds(muxer, family.encoder):
+        return False
+    return choose_format("auto", _encoder(family.encoder), family, info, muxer).layout.alpha
+
+
 def _auto_codec(info: SourceInfo, muxer: str) -> str:
     deep = info.layout.bits > 8 or info.hdr is not None
     second = "hevc" if deep else "h264"
@@ -233,6 +250,8 @@ def _auto_codec(info: SourceInfo, muxer: str) -> str:
             fitting.append(name)
     if not fitting:
         raise OutputError(f"no encoder of this build fits into {muxer}")
+    if fitting[0] == _KEEP.get(info.codec) and _keeps_alpha(fitting[0], info, muxer):
+        return fitting[0]  # ProRes 4444 is decoded to 12 bits and encoded from 10
     for name in fitting:
         family = CODECS.get(name)
         codec = Codec(family.encoder if family else name, "w")

@@ -15,6 +15,8 @@ from vfi_cli.io.formats import PixelFormat, pixel_format
 from vfi_cli.io.source import SourceInfo
 
 _Y4M_CHROMA = {(1, 1), (1, 0), (0, 0), (2, 0)}
+#: Muxers with a place for VP9's alpha, which is a second picture beside each packet.
+_BESIDE = frozenset({"matroska", "webm"})
 
 
 def formats_of(codec: Codec) -> list[PixelFormat]:
@@ -80,6 +82,8 @@ def choose_format(
     even = needs_even(codec, family)
     if muxer == "yuv4mpegpipe":
         formats = [f for f in formats if _fits_y4m(f.layout)]
+    if codec.name == "libvpx-vp9" and muxer not in _BESIDE:
+        formats = [f for f in formats if not f.layout.alpha]
     if asked != "auto":
         for form in formats:
             if form.name == asked:
@@ -90,7 +94,9 @@ def choose_format(
                     )
                 return form
         names = " ".join(f.name for f in formats)
-        raise UsageError(f"{codec.name} does not take pixel format {asked!r}; it takes {names}")
+        raise UsageError(
+            f"{codec.name} does not take pixel format {asked!r} in {muxer}; it takes {names}"
+        )
     usable = [form for form in formats if _fits_size(form, info, even)]
     if family is not None and family.alpha is not None:
         usable = [f for f in usable if not f.layout.alpha or f.name in family.alpha]
@@ -177,8 +183,12 @@ def note_changes(
     name: str,
     color: ColorSpec,
     even: bool,
+    better: str = "",
 ) -> None:
-    """Add to ``notes`` what a person should know of the difference to the source."""
+    """Add to ``notes`` what a person should know of the difference to the source.
+
+    ``better`` is a codec that would keep the source's transparency.
+    """
     source, target = info.layout, form.layout
     if getattr(info, "interlaced", False):  # a sequence of images has no fields
         notes.append(
@@ -186,7 +196,8 @@ def note_changes(
             "is progressive; deinterlace first (ffmpeg -vf bwdif) for clean motion"
         )
     if source.alpha and not target.alpha:
-        notes.append(f"transparency is dropped: {name} in {form.name} has none")
+        instead = f"; --codec {better} keeps it" if better else ""
+        notes.append(f"transparency is dropped: {name} in {form.name} has none{instead}")
     if target.bits < source.bits:
         notes.append(f"{source.bits}-bit becomes {target.bits}-bit: {name} holds no more")
     elif target.bits > source.bits:
