@@ -234,6 +234,14 @@ def test_the_rate_of_a_stream_with_missing_frames(rate, base):
     assert not find_rate(sparse, whole[-1], base).agrees, "frames that are mostly missing"
 
 
+def test_a_gap_is_no_part_of_the_rate() -> None:
+    """A recording at 29.97 fps whose clock jumps by hours, twice, in milliseconds."""
+    rate = Fraction(30000, 1001)
+    times = [round(n * 1000 / rate) for n in range(90)]
+    pts = [*times[:30], *(n + 7_000_005 for n in times[30:60]), *(n + 9**9 for n in times[60:])]
+    assert find_rate(pts, pts[-1] + 33, Fraction(1, 1000)) == Rate(rate, False, False)
+
+
 def test_reordering():
     assert reorder_delay([0, 1, 2, 3]) == 0
     assert reorder_delay([0, 2, 1, 4, 3]) == 1  # I P b P b: one shown before, decoded after

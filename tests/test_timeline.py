@@ -15,6 +15,7 @@ from vfi_cli.timeline import (
     dyadic,
     format_rate,
     format_time,
+    long_gaps,
     parse_factor,
     parse_rate,
     timestep,
@@ -131,3 +132,16 @@ def test_dyadic_is_the_nearest(t: Fraction, depth: int) -> None:
     assert (near * 2**depth).denominator == 1
     assert abs(near - t) <= Fraction(1, 2 ** (depth + 1))
     assert 0 <= near <= 1
+
+
+def test_gaps_are_long_and_rare() -> None:
+    tick = Fraction(1, 1000)
+    film = [40 * n for n in range(50)]
+    later = [n + 20_000 for n in film]
+    assert long_gaps(film, tick) == []
+    assert long_gaps([*film, *later], tick) == [49]
+    assert long_gaps([*film, *(n - 9_000 for n in later)], tick) == [], "9 s are none"
+    slides = [12_000 * n for n in range(20)]
+    assert long_gaps(slides, tick) == [], "a slide show changes slowly"
+    assert long_gaps([*slides, slides[-1] + 120_000], tick) == [19]
+    assert long_gaps([0], tick) == long_gaps([0, 90_000], tick) == []

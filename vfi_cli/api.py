@@ -41,7 +41,14 @@ from vfi_cli.plan import (
     output_rate,
 )
 from vfi_cli.render import Counts, SegmentResult
-from vfi_cli.timeline import OutputGrid, format_rate, format_time, parse_factor, parse_rate
+from vfi_cli.timeline import (
+    OutputGrid,
+    format_rate,
+    format_time,
+    long_gaps,
+    parse_factor,
+    parse_rate,
+)
 from vfi_cli.wording import counted
 from vfi_cli.work import WorkFolder, work_folder_of
 
@@ -153,8 +160,8 @@ def prepare(
     settings = render_settings(options, model, info.width, info.height, interval)
     hwaccel, refusal = choose_hwaccel(options.hwaccel, info, str(model.device))
     settings = replace(settings, hwaccel=hwaccel)
-    if refusal is not None:
-        info = replace(info, warnings=(*info.warnings, refusal))
+    met = (refusal, _gap(info, grid))
+    info = replace(info, warnings=(*info.warnings, *(text for text in met if text is not None)))
     return make_plan(info, grid, settings, encoder, streams), target
 
 
@@ -319,6 +326,27 @@ def _span(grid: OutputGrid, timing: Timing) -> tuple[Fraction | None, Fraction |
     assert grid.count is not None
     begin = grid.start if timing.start is not None else None
     return begin, grid.time(grid.count) if timing.end is not None else None
+
+
+def _gap(info: SourceInfo, grid: OutputGrid) -> str | None:
+    """That the source's clock jumps, where it does: nothing tells what happened meanwhile."""
+    assert grid.count is not None
+    gaps: list[tuple[Fraction, Fraction, int]] = []  # length, when it begins, output frames in it
+    for number in long_gaps(info.pts, info.time_base):
+        left, right = (info.timeline.time(n) for n in (number, number + 1))
+        last = min(grid.count, grid.first_at_or_after(right))
+        frames = last - grid.first_at_or_after(left)
+        if frames > 0:
+            gaps.append((right - left, left - info.timeline.start, frames))
+    if not gaps:
+        return None
+    length, begin, frames = max(gaps)
+    others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
+    return (
+        f"{info.path}: after {format_time(begin)} no frame comes for {format_time(length)}"
+        f"{others}; {counted(frames, 'output frame')} are made across it, where --start and --end "
+        "do not leave it out"
+    )
 
 
 def _finish(

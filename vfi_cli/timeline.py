@@ -7,8 +7,10 @@ start, a rate and a number of frames. Nothing here imports torch or PyAV.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +22,9 @@ MAX_FACTOR = Fraction(256)
 
 # Nominal rates whose 1000/1001 multiple people write as a rounded decimal.
 _NTSC_NOMINAL = (24, 30, 48, 60, 72, 90, 96, 120, 144, 240)
+
+_GAP_SECONDS = 10
+_GAP_TIMES = 10
 
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
 
@@ -185,6 +190,24 @@ class OutputGrid:
     def first_at_or_after(self, time: Fraction) -> int:
         """The smallest k ≥ 0 whose source time is not before ``time``."""
         return max(0, math.ceil((time - self.start) * self.rate))
+
+
+def long_gaps(pts: Sequence[int], time_base: Fraction) -> list[int]:
+    """Numbers of the frames after which none comes for 10 s, and for ten times as long as usual.
+
+    A recorder that paused, or a clock that jumped.
+    """
+    least = _GAP_SECONDS / time_base
+    gaps = [n for n, (a, b) in enumerate(itertools.pairwise(pts)) if b - a >= least]
+    if gaps:
+        usual = usual_gap(pts)
+        gaps = [n for n in gaps if pts[n + 1] - pts[n] >= _GAP_TIMES * usual]
+    return gaps
+
+
+def usual_gap(pts: Sequence[int]) -> int:
+    """The median distance of two frames, in the units of their times."""
+    return statistics.median_low(b - a for a, b in itertools.pairwise(pts))
 
 
 def timestep(time: Fraction, left: Fraction, right: Fraction) -> Fraction:

@@ -183,6 +183,8 @@ class Screen(DryRunListener):
         self.console.print(f"{names[1]:<{left}}  {describe_output(plan)}")
         for note in (*plan.encoder.notes, *plan.streams.lines()):
             self.console.print(f"  {note}")
+        for warning in plan.info.warnings:
+            messages.warn(warning, quiet=self._quiet)
         self._total, self._fps = plan.frames, plan.grid.fps
 
     def looking(self, done: int, total: int) -> None:
@@ -203,7 +205,7 @@ class Screen(DryRunListener):
         self.close()
         for line in describe_dry_run(run):
             self.console.print(f"  {line}")
-        for warning in run.warnings:
+        for warning in _without(run.warnings, run.plan.info.warnings):
             messages.warn(warning, quiet=self._quiet)
 
     def progress(self, done: int) -> None:
@@ -221,7 +223,7 @@ class Screen(DryRunListener):
         interrupts.check()
 
     def finished(self, result: ConvertResult) -> None:
-        for warning in result.warnings:
+        for warning in _without(result.warnings, result.plan.info.warnings):
             messages.warn(warning, quiet=self._quiet)
         name = messages.one_line(result.output.name)
         self.console.print(f"✓ {name}  {describe_result(result)}")
@@ -354,6 +356,11 @@ class Batch:
         raise BatchError(
             f"{len(self._failed)} of {counted(len(self._records), 'input')} failed: {names}"
         )
+
+
+def _without(warnings: Sequence[str], told: Sequence[str]) -> list[str]:
+    """The warnings that were not told when the conversion was planned."""
+    return [warning for warning in warnings if warning not in told]
 
 
 def describe_input(info: SourceInfo) -> str:

@@ -7,6 +7,7 @@ integer in the stream's time base; deciding whether to believe it is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,6 +18,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vfi_cli.io.ffv1 import slices_are_whole
+from vfi_cli.timeline import long_gaps, usual_gap
 from vfi_cli.wording import said
 
 #: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
@@ -191,4 +193,19 @@ def find_rate(
         for rate in dict.fromkeys(rates):
             if fits_rate(pts, time_base, rate, rounding, complete=complete):
                 return Rate(rate, agrees=True, complete=complete)
+    if gaps := long_gaps(pts, time_base):
+        # They are no part of the rate at which the rest was taken.
+        closed = _closed(pts, gaps)
+        rest = find_rate(closed, closed[-1] + end - pts[-1], time_base, stated)
+        return Rate(rest.nominal, agrees=False, complete=False)
     return Rate(simple, agrees=False, complete=False)
+
+
+def _closed(pts: Sequence[int], gaps: Sequence[int]) -> list[int]:
+    """The timestamps as if the gaps after those frames were as long as others."""
+    closed, usual, earlier = list(pts), usual_gap(pts), 0
+    for gap, following in itertools.pairwise([*gaps, len(pts) - 1]):
+        earlier += pts[gap + 1] - pts[gap] - usual
+        for number in range(gap + 1, following + 1):
+            closed[number] -= earlier
+    return closed
