@@ -22,7 +22,7 @@ import torch
 from tests.browser import Browser
 from tests.media import write_clip
 from tests.test_report import structure
-from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert_file
+from vfi_cli.api import ConvertOptions, ConvertResult, Listener, ModelOptions, convert, convert_file
 from vfi_cli.cli import messages
 from vfi_cli.cli.app import command
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
@@ -31,7 +31,7 @@ from vfi_cli.io.encode import EncoderOptions
 from vfi_cli.models import Interpolator, load_model
 from vfi_cli.plan import Timing
 from vfi_cli.report import difficulty, embed
-from vfi_cli.report.conversion import RunTimes, page
+from vfi_cli.report.conversion import RunTimes, page, write_report
 from vfi_cli.report.difficulty import Difficulty, Moment, measure, new_frame_within, shrink
 from vfi_cli.report.moments import Shown, pictures, upright
 from vfi_cli.timeline import OutputGrid
@@ -323,6 +323,15 @@ def test_the_page_says_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not re.search(r"https?:|url\(", re.sub(r"base64,[^\"]*", "", html))
     for name in ("vfi", "PyTorch", "PyAV", "Python"):
         assert name in text
+
+
+def test_the_page_of_a_conversion_from_python(tmp_path: Path, blend: Interpolator) -> None:
+    source = clip(tmp_path / "in.mkv", [(1, 2 * n) for n in range(4)])
+    result = convert(source, tmp_path / "out.mkv", fps=50, model="blend")
+    write_report(tmp_path / "r.html", result, blend)
+    text = words(tmp_path / "r.html")
+    assert "in.mkv → out.mkv" in text
+    assert "nan" not in re.findall(r"\w+", text), "how fast it was is not known, and not said"
 
 
 def test_a_conversions_page_works_in_a_browser(tmp_path: Path) -> None:

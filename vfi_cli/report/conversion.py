@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -59,10 +60,10 @@ class RunTimes(Listener):
 
 
 def write_report(
-    path: Path,
+    path: str | os.PathLike[str],
     result: ConvertResult,
     interpolator: Interpolator,
-    times: RunTimes,
+    times: RunTimes | None = None,
     *,
     command: str = "",
     overwrite: bool = False,
@@ -70,12 +71,14 @@ def write_report(
 ) -> None:
     """Look through the source once more and write the page. Raises OutputError.
 
-    ``command``: what was typed. ``on_frame`` is told how many source frames of how many are
-    looked at.
+    ``interpolator`` is the model that made the frames; ``times`` was the conversion's listener,
+    where the page is to say how fast it was. ``command``: what was typed. ``on_frame`` is told
+    how many source frames of how many are looked at.
     """
     found = measure(result.plan, result.counts.frames, interpolator, on_frame=on_frame)
     shown = list(pictures(result.plan.info, result.output, found.moments))
-    page(result, interpolator, times, found, shown, command).write(path, overwrite=overwrite)
+    made = page(result, interpolator, times or RunTimes(), found, shown, command)
+    made.write(path, overwrite=overwrite)
 
 
 def page(
