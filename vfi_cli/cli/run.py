@@ -341,11 +341,10 @@ class Batch:
             several = self._several
             messages.print_json(records.of_batch(self._records) if several else self._records[0])
         if self._left:
-            what = "output was" if self._left == 1 else "outputs were"
-            self._screen.console.print(
-                f"{grouped(self._left)} {what} there already and left as is; "
-                "--overwrite converts again"
-            )
+            were = "output was there already and stays as it is"
+            if self._left > 1:
+                were = "outputs were there already and stay as they are"
+            self._screen.console.print(f"{grouped(self._left)} {were}; --overwrite converts again")
         if not self._failed:
             return 0
         if not self._several:
