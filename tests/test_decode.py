@@ -248,6 +248,20 @@ def test_reordering():
     assert reorder_delay([0, 3, 2, 4, 1]) == 3  # I P B b b
 
 
+@pytest.mark.parametrize("before", [3, 6])
+def test_frames_before_the_clock_begins_lead_up_to_it(tmp_path, before):
+    """FFmpeg loses negative times of H.264 in Matroska; the others stay beside their sound."""
+    path = write_clip(
+        tmp_path / "a.mkv",
+        pts=[n - before for n in range(10)],
+        container_options={"avoid_negative_ts": "disabled"},
+    )
+    info = probe(path)
+    assert [pts * info.time_base * 25 for pts in info.pts] == [n - before for n in range(10)]
+    assert info.warnings
+    assert numbers(read(info)[0]) == list(range(10))
+
+
 def test_timestamps_that_repeat_are_repaired(tmp_path):
     """Frames that came closer together than the container's milliseconds stay all, in order."""
     path = write_clip(

@@ -265,8 +265,8 @@ def _from_decoding(name: str, stream: VideoStream, packets: PacketList, first: i
     if len(known) * 2 > len(stamps):
         return _repaired(stamps, base, _stated_rate(stream))
     rate = _stated_rate(stream)
-    start = known[0] * base if known else Fraction(0)
     step = 1 / rate
+    start = known[0] * base - stamps.index(known[0]) * step if known else Fraction(0)
     whole = Fraction(
         gcd(start.numerator * step.denominator, step.numerator * start.denominator),
         start.denominator * step.denominator,
@@ -286,15 +286,18 @@ def _repaired(stamps: Sequence[int | None], base: Fraction, rate: Fraction) -> _
     """Make times that repeat, are missing or go back strictly increasing.
 
     A frame whose time is not after the one before comes one frame duration later; where the
-    clock itself jumped back, all that follows is moved by the same amount.
+    clock itself jumped back, all that follows is moved by the same amount. Frames before the first
+    time that is stated (Matroska's readers lose negative ones) lead up to it.
     """
     step = max(1, round(1 / (rate * base)))
+    leading = next((n for n, stamp in enumerate(stamps) if stamp is not None), 0)
+    begin = (stamps[leading] or 0) - round(leading / (rate * base))
     times: list[int] = []
     offset = 0
     changed = 0
     for number, stamp in enumerate(stamps):
         if not times:
-            times.append(stamp if stamp is not None else 0)
+            times.append(begin)
             changed += stamp is None
             continue
         previous = times[-1]
