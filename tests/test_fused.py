@@ -108,7 +108,10 @@ def test_tiles_hold_what_a_transposed_convolution_and_a_shuffle_make() -> None:
         ((16, 4), 2),
         ((16, 8, 4, 2), 1),
         ((8, 8, 4), 1),
+        ((16, 16, 8, 8), 4),
+        ((16, 4, 4), 2),
         ((16, 8), 8),
+        ((16, 8, 8), 8),
     ],
 )
 def test_motion_input(scales: tuple[int, ...], scale: int, side: int, dtype: torch.dtype) -> None:
@@ -147,13 +150,15 @@ def test_what_is_carried_is_zero_before_the_first_step() -> None:
 def test_motion_blend_and_flow(side: int, dtype: torch.dtype) -> None:
     frame0, frame1 = (last(smooth(1, 4, HEIGHT, WIDTH)) for _ in "01")
     for batch in (1, 3):
-        steps = make_steps((16, 8, 2, 1), side=side, channels=5, batch=batch, dtype=dtype)
+        steps = make_steps((16, 8, 8, 2, 1, 1), side=side, channels=5, batch=batch, dtype=dtype)
         residual = last(torch.randn(batch, 3, HEIGHT, WIDTH), dtype)
         coarse = Steps(side, False, steps.tiles[:2], steps.scales[:2])
         for options in ({"disagreement": True}, {"residual": residual}):
             compare_twins(torch.float32, motion_ops.motion_blend, frame0, frame1, steps, **options)
         compare_twins(torch.float32, motion_ops.motion_flow, steps, 1)
         compare_twins(torch.float32, motion_ops.motion_flow, coarse, 4)
+    # At half the resolution the coarsest block is so coarse.
+    compare_twins(torch.float32, motion_ops.motion_flow, make_steps((32, 32, 8), side=2), 1)
     # A frame may be the first channels of more.
     wide = [last(smooth(1, 8, HEIGHT, WIDTH))[:, :4] for _ in "01"]
     steps = make_steps((16, 8), side=side, channels=5, dtype=dtype)

@@ -159,7 +159,7 @@ def test_the_kernels_of_every_instruction_set(kernels: str) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         for dtype in test_fused.DTYPES:
-            for scales, scale in (((16, 8), 4), ((16, 8, 4, 2), 1)):
+            for scales, scale in (((16, 8, 8), 4), ((16, 8, 4, 2), 1)):
                 test_fused.test_motion_input(scales, scale, 4, dtype)
             test_fused.test_motion_blend_and_flow(2, dtype)
             test_fused.test_what_goes_from_pixel_to_pixel(dtype)

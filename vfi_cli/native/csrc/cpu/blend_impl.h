@@ -34,13 +34,13 @@ class BlendRows {
 
  public:
   static int64_t scratch(const FrameBlend& p) {
-    return FlowRows<T>::scratch(p.motion, 1) + 9 * p.motion.width;
+    return FlowRows<T>::scratch(p.motion) + 9 * p.motion.width;
   }
 
   BlendRows(const FrameBlend& p, float* memory)
       : p_(p), flow_rows_(p.motion, 1, true, memory) {
     const int64_t width = p.motion.width;
-    flow_ = memory + FlowRows<T>::scratch(p.motion, 1);
+    flow_ = memory + FlowRows<T>::scratch(p.motion);
     columns_ = flow_ + 5 * width;
     apart_ = columns_ + width;
     above_ = apart_ + width;

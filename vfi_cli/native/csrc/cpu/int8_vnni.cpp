@@ -21,6 +21,7 @@
 #pragma GCC target("avx,avx2,fma,f16c,bmi,bmi2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")
 #endif
 
+#define VFI_FLOATS 16
 #include "int8.h"
 #include "numbers.h"
 

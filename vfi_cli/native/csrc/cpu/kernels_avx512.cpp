@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
@@ -15,6 +16,7 @@
 
 #define VFI_KERNELS kAvx512Kernels
 #define VFI_KERNELS_NAME "avx512"
+#define VFI_FLOATS 16
 #include "kernels_impl.h"
 
 #if defined(__clang__)

@@ -2,7 +2,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #define VFI_KERNELS kGenericKernels
 #define VFI_KERNELS_NAME "generic"
+#define VFI_FLOATS 4
 #include "kernels_impl.h"

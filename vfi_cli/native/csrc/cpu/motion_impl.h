@@ -1,213 +1,10 @@
 // The fused kernels of inference, for values of float32 or bfloat16. Included by kernels_impl.h.
-//
-// All go through the rows of their result from top to bottom, so that what is enlarged along x is
-// kept until the rows that lie between the same two grid rows are done.
 #pragma once
+
+#include "flow_rows_impl.h"
 
 namespace vfi {
 namespace {
-
-constexpr int64_t kMaxShares = 2 * kMaxScale;
-
-// Bilinear shares of the grid points left of, at and right of each of the places that lie nearest
-// to one grid point. ``spread``: places a grid point. Reductions by an even s ≥ 2 read the middle
-// two pixels of each s (lattice), or are asked for at their own centres.
-struct Shares {
-  int64_t spread;
-  float left[kMaxShares], middle[kMaxShares], right[kMaxShares];
-};
-
-inline void set_share(Shares& shares, int64_t j, float distance) {
-  shares.left[j] = distance < 0 ? -distance : 0.0f;
-  shares.right[j] = distance > 0 ? distance : 0.0f;
-  shares.middle[j] = 1.0f - shares.left[j] - shares.right[j];
-}
-
-inline Shares lattice_shares(int64_t scale, int64_t reduction) {
-  Shares shares;
-  shares.spread = reduction == 1 ? scale : 2 * scale / reduction;
-  for (int64_t j = 0; j < shares.spread; ++j) {
-    const float pixel = static_cast<float>(lattice_pixel(j, reduction));
-    set_share(shares, j, grid_place(pixel + 0.5f, scale));
-  }
-  return shares;
-}
-
-inline Shares centre_shares(int64_t spread) {
-  Shares shares;
-  shares.spread = spread;
-  for (int64_t j = 0; j < spread; ++j) {
-    set_share(shares, j, grid_place(static_cast<float>(j) + 0.5f, spread));
-  }
-  return shares;
-}
-
-template <int64_t fixed>
-inline void enlarge_by(const Shares& shares, int64_t n, const float* row, float* VFI_RESTRICT out) {
-  const int64_t spread = fixed > 0 ? fixed : shares.spread;
-  for (int64_t i = 0; i < n; ++i) {
-    const float before = row[i - 1], here = row[i], after = row[i + 1];
-    for (int64_t j = 0; j < spread; ++j) {
-      out[i * spread + j] =
-          before * shares.left[j] + here * shares.middle[j] + after * shares.right[j];
-    }
-  }
-}
-
-inline void enlarge(const Shares& shares, int64_t n, const float* row, float* out) {
-  switch (shares.spread) {
-    case 1: return enlarge_by<1>(shares, n, row, out);
-    case 2: return enlarge_by<2>(shares, n, row, out);
-    case 4: return enlarge_by<4>(shares, n, row, out);
-    case 8: return enlarge_by<8>(shares, n, row, out);
-    case 16: return enlarge_by<16>(shares, n, row, out);
-    default: return enlarge_by<0>(shares, n, row, out);
-  }
-}
-
-// Some channels of a step, enlarged: the two grid rows that were needed last are kept.
-template <typename T>
-class Enlarger {
- public:
-  static int64_t scratch(const Motion& motion, const Step& step, int64_t channels,
-                         int64_t columns) {
-    return step.width + 2 * motion.side + 2 * channels * columns;
-  }
-
-  Enlarger() = default;
-  Enlarger(const Motion& motion, const Step& step, int64_t first, int64_t channels,
-           const Shares& shares, float* memory)
-      : step_(&step), side_(motion.side), first_(first), channels_(channels), shares_(shares),
-        columns_(step.width * shares.spread) {
-    row_ = memory + side_;
-    kept_[0] = memory + step.width + 2 * side_;
-    kept_[1] = kept_[0] + channels * columns_;
-  }
-
-  // out(channel, x) += gain · the channel at row ``place`` of the grid, for the channels
-  // [from, to) of this enlarger; instead of adding, sets where ``set``.
-  void add(int64_t batch, float place, int64_t from, int64_t to, float gain, bool set,
-           float* VFI_RESTRICT out) {
-    const float last = static_cast<float>(step_->height - 1);
-    place = place > 0.0f ? place : 0.0f;
-    place = place < last ? place : last;
-    const int64_t above = static_cast<int64_t>(place);
-    const int64_t below = above + 1 < step_->height ? above + 1 : above;
-    const float share = (place - static_cast<float>(above)) * gain;
-    const float* upper = kept(batch, above) + from * columns_;
-    const float* lower = kept(batch, below) + from * columns_;
-    const float rest = gain - share;
-    const int64_t n = (to - from) * columns_;
-    if (set) {
-      for (int64_t i = 0; i < n; ++i) out[i] = upper[i] * rest + lower[i] * share;
-    } else {
-      for (int64_t i = 0; i < n; ++i) out[i] += upper[i] * rest + lower[i] * share;
-    }
-  }
-
- private:
-  const float* kept(int64_t batch, int64_t y) {
-    const int64_t slot = y & 1, name = batch * step_->height + y;
-    if (name_[slot] != name) {
-      name_[slot] = name;
-      for (int64_t c = 0; c < channels_; ++c) {
-        read(batch, y, first_ + c);
-        enlarge(shares_, step_->width, row_, kept_[slot] + c * columns_);
-      }
-    }
-    return kept_[slot];
-  }
-
-  // One channel of one grid row to row_[0 … width), with its ends repeated on both sides.
-  void read(int64_t batch, int64_t y, int64_t channel) {
-    const int64_t half = side_ / 2;
-    const int64_t within = (y + half) % side_;
-    const T* tiles = at<T>(step_->tiles, batch, (y + half) / side_, 0) +
-                     within * side_ * step_->channels + channel;
-    switch (side_) {
-      case 4: read_tiles<4>(tiles); break;
-      case 2: read_tiles<2>(tiles); break;
-      default: read_tiles<1>(tiles); break;
-    }
-    row_[-1] = row_[0];
-    row_[step_->width] = row_[step_->width - 1];
-  }
-
-  template <int64_t side>
-  void read_tiles(const T* tile) {
-    const int64_t n = step_->channels, stride = step_->tiles.x_stride;
-    const int64_t count = (step_->width + side / 2 + side - 1) / side;
-    float* VFI_RESTRICT to = row_ - side / 2;
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t j = 0; j < side; ++j) to[i * side + j] = load(tile[i * stride + j * n]);
-    }
-  }
-
-  const Step* step_ = nullptr;
-  int64_t side_ = 0, first_ = 0, channels_ = 0;
-  Shares shares_;
-  int64_t columns_ = 0;
-  float* row_ = nullptr;
-  float* kept_[2] = {};
-  int64_t name_[2] = {-1, -1};
-};
-
-// The flow (and mask, at full size) at the pixels of a reduction's lattice.
-template <typename T>
-class FlowRows {
- public:
-  static int64_t scratch(const Motion& motion, int64_t reduction) {
-    int64_t total = 0;
-    const int64_t columns = reduction == 1 ? motion.width : 2 * (motion.width / reduction);
-    for (int64_t i = 0; i < motion.count; ++i) {
-      total += Enlarger<T>::scratch(motion, motion.steps[i], 5, columns);
-    }
-    return total;
-  }
-
-  FlowRows(const Motion& motion, int64_t reduction, bool with_mask, float* memory)
-      : motion_(motion), reduction_(reduction), with_mask_(with_mask),
-        columns_(reduction == 1 ? motion.width : 2 * (motion.width / reduction)) {
-    for (int64_t i = 0; i < motion.count; ++i) {
-      const Step& step = motion.steps[i];
-      steps_[i] = Enlarger<T>(motion, step, 0, masked(i) ? 5 : 4,
-                              lattice_shares(step.scale, reduction), memory);
-      memory += Enlarger<T>::scratch(motion, step, 5, columns_);
-    }
-  }
-
-  int64_t columns() const { return columns_; }
-
-  // Flow (4 channels) in pixels of the frames, and the mask where it is asked for, to ``out``
-  // (channels, columns).
-  void read(int64_t batch, int64_t lattice_row, float* out) {
-    if (motion_.count == 0) {
-      for (int64_t i = 0; i < (with_mask_ ? 5 : 4) * columns_; ++i) out[i] = 0.0f;
-    }
-    const float centre = static_cast<float>(lattice_pixel(lattice_row, reduction_)) + 0.5f;
-    bool first_mask = true;
-    for (int64_t i = 0; i < motion_.count; ++i) {
-      const int64_t scale = motion_.steps[i].scale;
-      const float place = grid_place(centre, scale);
-      steps_[i].add(batch, place, 0, 4, static_cast<float>(scale), i == 0, out);
-      if (masked(i)) {
-        steps_[i].add(batch, place, 4, 5, 1.0f, first_mask, out + 4 * columns_);
-        first_mask = false;
-      }
-    }
-  }
-
- private:
-  bool masked(int64_t i) const {
-    return with_mask_ && (motion_.sum_masks || i == motion_.count - 1);
-  }
-
-  const Motion& motion_;
-  int64_t reduction_;
-  bool with_mask_;
-  int64_t columns_;
-  Enlarger<T> steps_[kMaxSteps];
-};
 
 // ------------------------------------------------------------------------- sampling
 
@@ -322,9 +119,9 @@ class BlockInputRows {
   static int64_t scratch(const BlockInput& p) {
     const int64_t width = p.motion.width / p.scale;
     const int64_t columns = p.scale == 1 ? width : 2 * width;
-    int64_t total = FlowRows<T>::scratch(p.motion, p.scale) + 9 * columns + rest_rows(p) * width;
+    int64_t total = FlowRows<T>::scratch(p.motion) + 9 * columns + rest_rows(p) * width;
     for (int64_t i = 0; i < p.motion.count; ++i) {
-      total += Enlarger<T>::scratch(p.motion, p.motion.steps[i], 1 + p.carried, width);
+      total += Enlarger<T>::scratch(p.motion, p.motion.steps[i], 1 + p.carried);
     }
     return total;
   }
@@ -332,7 +129,7 @@ class BlockInputRows {
   BlockInputRows(const BlockInput& p, float* memory)
       : p_(p), width_(p.motion.width / p.scale), per_(p.scale == 1 ? 1 : 2),
         flow_rows_(p.motion, p.scale, false, memory) {
-    memory += FlowRows<T>::scratch(p.motion, p.scale);
+    memory += FlowRows<T>::scratch(p.motion);
     const int64_t columns = per_ * width_;
     flow_[0] = memory;
     flow_[1] = memory + 4 * columns;
@@ -343,12 +140,13 @@ class BlockInputRows {
     for (int64_t i = 0; i < columns; ++i) {
       columns_[i] = static_cast<float>(lattice_pixel(i, p.scale));
     }
-    for (int64_t i = 0; i < p.motion.count; ++i) {
-      const Step& step = p.motion.steps[i];
-      const int64_t channels = i + 1 == p.motion.count ? 1 + p.carried : 1;
-      masks_[i] = Enlarger<T>(p.motion, step, 4, channels, centre_shares(step.scale / p.scale),
-                              memory);
-      memory += Enlarger<T>::scratch(p.motion, step, 1 + p.carried, width_);
+    for (int64_t i = 0, end; i < p.motion.count; i = end) {
+      end = end_of_grid(p.motion, i);
+      const bool last = end == p.motion.count;
+      if (!last && !p.motion.sum_masks) continue;
+      masks_[grids_++] = Enlarger<T>(p.motion, i, end, 4, last ? 1 + p.carried : 1,
+                                     centre_shares(p.motion.steps[i].scale / p.scale), memory);
+      memory += Enlarger<T>::scratch(p.motion, p.motion.steps[i], 1 + p.carried);
     }
   }
 
@@ -394,14 +192,13 @@ class BlockInputRows {
         to[i] = (upper[2 * i] + upper[2 * i + 1] + lower[2 * i] + lower[2 * i + 1]) * gain;
       }
     }
-    const int64_t count = p_.motion.count;
-    const int64_t first = p_.motion.sum_masks || count == 0 ? 0 : count - 1;
-    for (int64_t i = first; i < count; ++i) {
-      const float place = grid_place((static_cast<float>(y) + 0.5f) * static_cast<float>(p_.scale),
-                                     p_.motion.steps[i].scale);
-      masks_[i].add(batch, place, 0, 1, 1.0f, i == first, rest_ + 4 * width_);
-      if (i + 1 == count && p_.carried > 0) {
-        masks_[i].add(batch, place, 1, 1 + p_.carried, 1.0f, true, rest_ + 8 * width_);
+    const float centre = (static_cast<float>(y) + 0.5f) * static_cast<float>(p_.scale);
+    for (int64_t i = 0; i < grids_; ++i) {
+      Enlarger<T>& grid = masks_[i];
+      const float place = grid_place(centre, grid.scale());
+      grid.add(batch, place, 0, 1, 1.0f, i == 0, rest_ + 4 * width_);
+      if (i + 1 == grids_ && p_.carried > 0) {
+        grid.add(batch, place, 1, 1 + p_.carried, 1.0f, true, rest_ + 8 * width_);
       }
     }
     const float* time = at<float>(p_.time, batch, y, 0);
@@ -436,7 +233,8 @@ class BlockInputRows {
   const BlockInput& p_;
   int64_t width_, per_;
   FlowRows<T> flow_rows_;
-  Enlarger<T> masks_[kMaxSteps];
+  int64_t grids_ = 0;
+  Enlarger<T> masks_[kMaxSteps];  // and what is carried, of the last
   float* flow_[2];  // the rows of flow_[1] follow those of flow_[0]
   float* columns_;
   float* rest_;

@@ -3,6 +3,12 @@
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
+
+// Floats in a register, where the file that includes this says which instructions it may use.
+#if !defined(VFI_FLOATS)
+#define VFI_FLOATS 4
+#endif
 
 namespace vfi {
 namespace {
@@ -90,6 +96,8 @@ constexpr bool kLittleEndian = true;
 constexpr bool kLittleEndian = false;
 #endif
 
+constexpr int kFloats = VFI_FLOATS;
+
 template <typename To, typename From>
 inline To load_vector(const From* from) {
   To to;
@@ -108,11 +116,27 @@ template <typename Lanes>
 inline Lanes load_lanes(const double* from) {
   return load_vector<Lanes>(from);
 }
+// The upper halves of 32-bit numbers, with zeros below.
+template <typename Lanes, typename Bits, size_t... lane>
+inline Lanes above_zeros(const Bits& bits, std::index_sequence<lane...>) {
+  constexpr size_t n = sizeof...(lane) / 2;
+  return (Lanes)__builtin_shufflevector(Bits{}, bits, (lane / 2 + lane % 2 * n)...);
+}
 template <typename Lanes>
 inline Lanes load_lanes(const BFloat16* from) {
   constexpr int n = lanes_of<Lanes>;
-  const auto bits = load_vector<Vector<uint16_t, n>>(from);
-  return (Lanes)(__builtin_convertvector(bits, Vector<uint32_t, n>) << 16);
+  using Bits = Vector<uint16_t, n>;
+  if constexpr (kFloats < 8 || !kLittleEndian) {
+    const auto bits = load_vector<Bits>(from);
+    return (Lanes)(__builtin_convertvector(bits, Vector<uint32_t, n>) << 16);
+  } else if constexpr (n <= kFloats) {
+    // GCC 12 would convert them half a register at a time.
+    return above_zeros<Lanes>(load_vector<Bits>(from), std::make_index_sequence<2 * n>());
+  } else {
+    using Half = Vector<float, n / 2>;
+    const Half halves[2] = {load_lanes<Half>(from), load_lanes<Half>(from + n / 2)};
+    return load_vector<Lanes>(halves);
+  }
 }
 template <typename Lanes>
 inline Lanes load_lanes(const Half* from) {

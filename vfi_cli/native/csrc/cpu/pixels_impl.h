@@ -232,12 +232,12 @@ template <typename T>
 class ReducedFlowRows {
  public:
   static int64_t scratch(const ReducedFlow& p) {
-    return FlowRows<T>::scratch(p.motion, p.scale) + 16 * (p.motion.width / p.scale);
+    return FlowRows<T>::scratch(p.motion) + 16 * (p.motion.width / p.scale);
   }
 
   ReducedFlowRows(const ReducedFlow& p, float* memory)
       : p_(p), per_(p.scale == 1 ? 1 : 2), flow_rows_(p.motion, p.scale, false, memory),
-        flow_(memory + FlowRows<T>::scratch(p.motion, p.scale)) {}
+        flow_(memory + FlowRows<T>::scratch(p.motion)) {}
 
   void write(int64_t batch, int64_t y) {
     const int64_t columns = flow_rows_.columns(), width = p_.motion.width / p_.scale;
@@ -274,14 +274,14 @@ void reduced_flow(DType dtype, const ReducedFlow& p, int64_t begin, int64_t end,
 }
 
 int64_t fade_scratch(const Fade& p) {
-  return Enlarger<float>::scratch(p.share, p.share.steps[0], 1, p.share.width) + p.share.width;
+  return Enlarger<float>::scratch(p.share, p.share.steps[0], 1) + p.share.width;
 }
 
 void fade(const Fade& p, int64_t begin, int64_t end, float* memory) {
   const Motion& share = p.share;
-  Enlarger<float> rows(share, share.steps[0], 0, 1, lattice_shares(share.steps[0].scale, 1),
+  Enlarger<float> rows(share, 0, 1, 0, 1, lattice_shares(share.steps[0].scale, 1),
                        memory);
-  float* shares = memory + Enlarger<float>::scratch(share, share.steps[0], 1, share.width);
+  float* shares = memory + Enlarger<float>::scratch(share, share.steps[0], 1);
   for (int64_t row = begin; row < end; ++row) {
     const int64_t batch = row / share.height, y = row % share.height;
     rows.add(batch, grid_place(static_cast<float>(y) + 0.5f, share.steps[0].scale), 0, 1, 1.0f,
