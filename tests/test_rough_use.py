@@ -74,6 +74,14 @@ def test_an_empty_name_is_not_the_folder_we_are_in(
     assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
 
 
+def test_a_folder_that_is_not_there_is_not_taken_for_a_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = clip(tmp_path / "a.mkv")
+    assert main(["convert", str(source), *FAST, "-o", f"{tmp_path / 'new'}/"]) == 2
+    assert "if it is to be a folder, make that first" in capsys.readouterr().err
+
+
 def test_a_folder_is_not_fed_its_own_outputs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

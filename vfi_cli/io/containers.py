@@ -143,8 +143,10 @@ def muxer_for(suffix: str) -> str:
         return MUXERS[suffix.lower()]
     except KeyError:
         known = " ".join(MUXERS)
+        folder = "" if suffix else "; if it is to be a folder, make that first"
         raise UsageError(
-            f"no container is known for {suffix or 'a file without suffix'}; use one of {known}"
+            f"no container is known for {suffix or 'a file without suffix'}; "
+            f"use one of {known}{folder}"
         ) from None
 
 
