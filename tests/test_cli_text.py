@@ -173,6 +173,18 @@ def test_a_narrow_terminal_still_shows_the_time_left(width: int) -> None:
     assert "…" not in screen.getvalue()
 
 
+def test_a_dumb_terminal_gets_lines_while_the_work_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    progress, clock, screen = make(100, terminal=True)
+    clock.now += LOG_INTERVAL + 1
+    progress.update(50)
+    assert screen.getvalue().startswith("50 %  50/100  4.5 fps")
+    assert screen.getvalue().endswith("left\n")
+    progress.close()
+
+
 def test_segments_of_an_earlier_run_come_one_by_one_and_do_not_count() -> None:
     progress, clock, _ = make(8000)
     for done in (1000, 2000, 3000):

@@ -1,7 +1,7 @@
 """One line of progress: percent, frames, speed, speed against real time, time left.
 
-On a terminal it is a bar that stays on its line; in a pipe or a log it is a plain
-line now and then; with ``--quiet`` it is nothing.
+On a terminal it is a bar that stays on its line; in a pipe or a log, or where a terminal has no
+such line, it is a plain one now and then; with ``--quiet`` it is nothing.
 """
 
 from __future__ import annotations
@@ -98,10 +98,12 @@ class Progress:
         self._closed = False
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._log = not quiet and not console.is_terminal and not passing
+        # A terminal that cannot go back on its line, such as Emacs's shell, is like a log.
+        moving = console.is_terminal and not console.is_dumb_terminal
+        self._log = not quiet and not moving and not passing
         self._logged_at = self._begin
         self._logged = start
-        if not quiet and console.is_terminal:
+        if not quiet and moving:
             self._bar, self._task = self._start_bar()
 
     def update(self, done: int) -> None:
