@@ -418,6 +418,23 @@ def test_vp9_has_no_alpha_where_there_is_no_place_for_it(clip, suffix, better):
         choose_encoder(EncoderOptions(codec="vp9", pix_fmt="yuva420p"), transparent, "-")
 
 
+def test_grey_images_do_not_make_yuv_that_says_rgb(clip, tmp_path):
+    """PNG states the matrix of RGB for grey, which players would take 4:2:0 at its word for."""
+    path = write_clip(tmp_path / "grey.mov", codec="png", pix_fmt="gray")
+    info = probe(path)
+    config = choose_encoder(EncoderOptions(codec="h264"), info, ".mp4")
+    assert (config.pix_fmt, config.color.matrix) == ("yuv420p", 2)
+    assert config.color.full_range
+    with FrameReader(info) as reader:
+        pictures = list(reader)
+    made = probe(write(tmp_path / "a.mkv", config, pictures))
+    assert made.color.matrix == 2
+    with FrameReader(made) as reader:
+        again = next(iter(reader))
+    assert np.abs(again.planes[0].astype(int) - pictures[0].planes[0].astype(int)).mean() < 2
+    assert np.all(np.abs(again.planes[1].astype(int) - 128) <= 1)
+
+
 def test_prores_with_alpha_stays_so(clip):
     """ProRes 4444 is decoded to 12 bits and can be encoded from 10 alone."""
     transparent = replace(source(clip, "yuva444p12le"), codec="prores")

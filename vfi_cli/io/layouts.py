@@ -151,6 +151,9 @@ def output_color(info: SourceInfo, layout: PlaneLayout) -> ColorSpec:
     """What the output states of its colour: the source's, but for a change between RGB and YUV."""
     color = info.color
     if (info.layout.kind == "rgb") == (layout.kind == "rgb"):
+        if layout.kind != "rgb" and color.matrix == 0:
+            # Grey images say RGB of themselves; players would take 4:2:0 with grey in it for that.
+            return replace(color, matrix=2)
         return color
     if layout.kind == "rgb":
         return replace(color, matrix=0, full_range=True)
