@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -71,9 +72,10 @@ def video(
     maker = Synthesizer(
         Interpolator(network, name="mixing", device="cpu", dtype="float32"), **options
     )
-    grid = OutputGrid.spanning(Fraction(0), Fraction(len(frames), 25), 25 * factor, Fraction(1))
+    end = frames[-1].time + Fraction(1, 25)
+    grid = OutputGrid.spanning(Fraction(0), end, 25 * factor, Fraction(1))
     counts = Counts()
-    settings = RenderSettings(cuts=False)
+    settings = RenderSettings(cuts=False, gap=Fraction(1, 5))
     source = ((one, one.time, None) for one in frames)
     made = pictures(
         source,
@@ -81,7 +83,7 @@ def video(
         settings,
         grid,
         Part(),
-        end=lambda _: Fraction(len(frames), 25),
+        end=lambda _: end,
         counts=counts,
     )
     return list(made), maker, counts
@@ -108,6 +110,7 @@ CASES = {
     "fewer than before": (2, Fraction(3, 5), YUV, {}),
     "four frames": (4, Fraction(2), YUV, {}),
     "alpha": (2, Fraction(2), YUVA, {}),
+    "over a gap": (4, Fraction(2), YUV, {}),
     "turned": (2, Fraction(2), YUV, {"tta": "flip,rotate,reverse"}),
 }
 
@@ -116,6 +119,8 @@ CASES = {
 def test_the_video_is_the_same(case: str, four_at_once: None, monkeypatch: Any) -> None:
     seen, factor, layout, options = CASES[case]
     frames = clip(14, layout)
+    if case == "over a gap":
+        frames[9:] = [replace(one, pts=one.pts + 6) for one in frames[9:]]
     together = Mixing(seen)
     made, _, counts = video(frames, together, factor, **options)
     assert 4 in together.passes
@@ -128,6 +133,8 @@ def test_the_video_is_the_same(case: str, four_at_once: None, monkeypatch: Any) 
     assert sum(network.passes) == sum(together.passes)
     assert_equal(made, wanted)
     assert counts == expected
+    if case == "over a gap":
+        assert counts.new == 12, "one in each pair but that"
 
 
 def test_large_frames_wait_for_nobody(four_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:

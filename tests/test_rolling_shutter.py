@@ -116,8 +116,8 @@ def flat(pts: int, height: int = 5) -> Frame:
     return Frame(planes, 2, height, GRAY16, ColorSpec(full_range=True), pts, Fraction(1))
 
 
-def clip(*stamps: int, cuts: Iterable[int] = ()) -> list[Shown]:
-    return [Shown(flat(pts), Fraction(pts), pts in cuts) for pts in stamps]
+def clip(*stamps: int, cuts: Iterable[int] = (), gaps: Iterable[int] = ()) -> list[Shown]:
+    return [Shown(flat(pts), Fraction(pts), pts in cuts, pts in gaps) for pts in stamps]
 
 
 def run(
@@ -178,6 +178,20 @@ def test_a_frame_is_never_made_of_two_scenes() -> None:
         assert seen <= ({0, 1} if time <= Fraction(3, 2) else {2, 3}), time
 
 
+@pytest.mark.parametrize("cuts", [(), (1,)])
+@pytest.mark.parametrize("seen", [2, 4])
+def test_over_a_gap_all_rows_of_the_frame_before_are_held(cuts: Iterable[int], seen: int) -> None:
+    shutter = (Fraction(-1, 2), Fraction(1, 2))
+    grid = OutputGrid(Fraction(0), Fraction(4), Fraction(4), 33)
+    for placed in run(clip(0, 1, 6, 7, cuts=cuts, gaps=[1]), grid, shutter, frames_seen=seen):
+        time = grid.time(placed.number)
+        if Fraction(3, 2) <= time < 6:
+            assert brief(placed) == 1, time
+        strips = placed.content if isinstance(placed.content, tuple) else ()
+        made_of = {f.pts for strip in strips for f in strip.frames if f is not None}
+        assert made_of <= ({0, 1} if time < 6 else {6, 7}), time
+
+
 def test_rows_that_need_no_correction_are_the_source_itself() -> None:
     grid = OutputGrid.spanning(Fraction(0), Fraction(3), Fraction(2))
     half = Fraction(1, 2)
@@ -198,16 +212,23 @@ def test_a_stream_without_end_is_read_no_further_than_needed() -> None:
 @given(
     gaps=st.lists(st.integers(1, 4), min_size=1, max_size=10),
     cuts=st.sets(st.integers(0, 30)),
+    held=st.sets(st.integers(0, 30)),
     rate=st.fractions(Fraction(1, 3), 4, max_denominator=5),
     split=st.integers(0, 30),
     seen=st.sampled_from([2, 4]),
     shutter=st.tuples(*[st.fractions(-2, 2, max_denominator=8)] * 2),
 )
 def test_rendering_in_two_parts_equals_rendering_at_once(
-    gaps: list[int], cuts: set[int], rate: Fraction, split: int, seen: int, shutter: Shutter
+    gaps: list[int],
+    cuts: set[int],
+    held: set[int],
+    rate: Fraction,
+    split: int,
+    seen: int,
+    shutter: Shutter,
 ) -> None:
     stamps = [0, *np.cumsum(gaps).tolist()]
-    shown = clip(*stamps, cuts=cuts)
+    shown = clip(*stamps, cuts=cuts, gaps=held)
     grid = OutputGrid.spanning(Fraction(0), Fraction(stamps[-1] + 1), rate)
     assert grid.count is not None
     whole = [brief(p) for p in run(shown, grid, shutter, frames_seen=seen)]

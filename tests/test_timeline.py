@@ -15,10 +15,11 @@ from vfi_cli.timeline import (
     dyadic,
     format_rate,
     format_time,
-    long_gaps,
+    least_gap,
     parse_factor,
     parse_rate,
     timestep,
+    usual_distance,
 )
 
 
@@ -136,12 +137,31 @@ def test_dyadic_is_the_nearest(t: Fraction, depth: int) -> None:
 
 def test_gaps_are_long_and_rare() -> None:
     tick = Fraction(1, 1000)
+
+    def long_gaps(pts: list[int]) -> list[int]:
+        least = least_gap(usual_distance(pts) * tick)
+        return SourceTimeline(pts, tick, pts[-1] + 1).gaps(least)
+
     film = [40 * n for n in range(50)]
     later = [n + 20_000 for n in film]
-    assert long_gaps(film, tick) == []
-    assert long_gaps([*film, *later], tick) == [49]
-    assert long_gaps([*film, *(n - 9_000 for n in later)], tick) == [], "9 s are none"
+    assert long_gaps(film) == []
+    assert long_gaps([*film, *later]) == [49]
+    assert long_gaps([*film, *(n - 9_000 for n in later)]) == [], "9 s are none"
     slides = [12_000 * n for n in range(20)]
-    assert long_gaps(slides, tick) == [], "a slide show changes slowly"
-    assert long_gaps([*slides, slides[-1] + 120_000], tick) == [19]
-    assert long_gaps([0], tick) == long_gaps([0, 90_000], tick) == []
+    assert long_gaps(slides) == [], "a slide show changes slowly"
+    assert long_gaps([*slides, slides[-1] + 120_000]) == [19]
+    assert long_gaps([0, 90_000]) == []
+
+
+def test_gaps_are_told_from_exact_times() -> None:
+    """Milliseconds that round the distance of two frames down hide no gap."""
+    rate, tick = Fraction(30000, 1001), Fraction(1, 1000)
+    length = 301 / rate
+    written = set()
+    for number in range(1, 30):
+        pts = [0, *(round(n / rate / tick) for n in (number, number + 301))]
+        timeline = SourceTimeline(pts, tick, pts[-1] + 33, rate)
+        assert timeline.gaps(length) == [1]
+        assert timeline.gaps(length + tick / 1000) == []
+        written.add(pts[2] - pts[1])
+    assert min(written) * tick < length

@@ -22,8 +22,8 @@ def frame(pts: int) -> Frame:
     )
 
 
-def clip(*pts: int, cuts: tuple[int, ...] = ()) -> list[Shown]:
-    return [Shown(frame(p), Fraction(p), p in cuts) for p in pts]
+def clip(*pts: int, cuts: tuple[int, ...] = (), gaps: tuple[int, ...] = ()) -> list[Shown]:
+    return [Shown(frame(p), Fraction(p), p in cuts, p in gaps) for p in pts]
 
 
 def run(
@@ -67,6 +67,21 @@ def test_no_frames_give_nothing() -> None:
 def test_a_cut_shows_the_nearer_frame() -> None:
     grid = OutputGrid.spanning(Fraction(0), Fraction(2), Fraction(4))
     assert brief(run(clip(0, 1, cuts=(0,)), grid)) == [0, 0, 0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("cuts", [(), (1,)])
+def test_over_a_gap_the_frame_before_is_held(cuts: tuple[int, ...]) -> None:
+    """Also where a cut was found across it."""
+    grid = OutputGrid(Fraction(1, 2), Fraction(1), Fraction(1), 7)
+    shown = clip(0, 1, 5, 6, 7, cuts=cuts, gaps=(1,))
+    half = Fraction(1, 2)
+    assert brief(run(shown, grid)) == [(0, 1, half), 1, 1, 1, 1, (5, 6, half), (6, 7, half)]
+    assert brief(run(shown, grid, frames_seen=4)) == [
+        (None, 0, 1, None, half),
+        *(1, 1, 1, 1),
+        (None, 5, 6, 7, half),
+        (5, 6, 7, None, half),
+    ]
 
 
 def test_variable_rate_times_are_exact() -> None:
@@ -121,18 +136,19 @@ def test_reads_no_further_than_needed() -> None:
 @given(
     gaps=st.lists(st.integers(1, 6), min_size=1, max_size=12),
     cuts=st.sets(st.integers(0, 40)),
+    held=st.sets(st.integers(0, 40)),
     rate=st.fractions(Fraction(1, 3), 5, max_denominator=7),
     split=st.integers(0, 40),
     seen=st.sampled_from([2, 4]),
 )
 def test_rendering_in_two_parts_equals_rendering_at_once(
-    gaps: list[int], cuts: set[int], rate: Fraction, split: int, seen: int
+    gaps: list[int], cuts: set[int], held: set[int], rate: Fraction, split: int, seen: int
 ) -> None:
     """A segment that begins with the frames around it agrees with the whole."""
     pts = [0]
     for gap in gaps:
         pts.append(pts[-1] + gap)
-    shown = clip(*pts, cuts=tuple(cuts))
+    shown = clip(*pts, cuts=tuple(cuts), gaps=tuple(held))
     grid = OutputGrid.spanning(Fraction(0), Fraction(pts[-1] + 1), rate)
     assert grid.count is not None
     split = min(split, grid.count)

@@ -45,7 +45,7 @@ from vfi_cli.timeline import (
     OutputGrid,
     format_rate,
     format_time,
-    long_gaps,
+    least_gap,
     parse_factor,
     parse_rate,
 )
@@ -160,7 +160,7 @@ def prepare(
     settings = render_settings(options, model, info.width, info.height, interval)
     hwaccel, refusal = choose_hwaccel(options.hwaccel, info, str(model.device))
     settings = replace(settings, hwaccel=hwaccel)
-    met = (refusal, _gap(info, grid))
+    met = (refusal, _held(info, grid, least_gap(interval)))
     info = replace(info, warnings=(*info.warnings, *(text for text in met if text is not None)))
     return make_plan(info, grid, settings, encoder, streams), target
 
@@ -243,7 +243,7 @@ def render_settings(
 ) -> RenderSettings:
     """What decides how a new frame looks, with every "auto" resolved.
 
-    ``interval``: seconds from frame to frame, where rows can have times of their own.
+    ``interval``: seconds from frame to frame, of a source that has a clock.
     """
     scale = options.model.scale
     if scale is None:
@@ -263,6 +263,7 @@ def render_settings(
         cuts=options.cuts,
         cuts_threshold=options.cuts_threshold,
         dedupe=options.dedupe,
+        gap=None if interval is None else least_gap(interval),
         rolling_shutter=_shutter(options, interpolator, interval),
     )
 
@@ -328,11 +329,11 @@ def _span(grid: OutputGrid, timing: Timing) -> tuple[Fraction | None, Fraction |
     return begin, grid.time(grid.count) if timing.end is not None else None
 
 
-def _gap(info: SourceInfo, grid: OutputGrid) -> str | None:
-    """That the source's clock jumps, where it does: nothing tells what happened meanwhile."""
+def _held(info: SourceInfo, grid: OutputGrid, least: Fraction) -> str | None:
+    """That source frames are held over gaps of ``least`` seconds or more, where they are."""
     assert grid.count is not None
     gaps: list[tuple[Fraction, Fraction, int]] = []  # length, when it begins, output frames in it
-    for number in long_gaps(info.pts, info.time_base):
+    for number in info.timeline.gaps(least):
         left, right = (info.timeline.time(n) for n in (number, number + 1))
         last = min(grid.count, grid.first_at_or_after(right))
         frames = last - grid.first_at_or_after(left)
@@ -344,8 +345,8 @@ def _gap(info: SourceInfo, grid: OutputGrid) -> str | None:
     others = f", the longest of {len(gaps)} gaps" if len(gaps) > 1 else ""
     return (
         f"{info.path}: after {format_time(begin)} no frame comes for {format_time(length)}"
-        f"{others}; {counted(frames, 'output frame')} are made across it, where --start and --end "
-        "do not leave it out"
+        f"{others}; the frame before it is held over {counted(frames, 'output frame')}, which "
+        "--start and --end can leave out"
     )
 
 

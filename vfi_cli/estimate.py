@@ -13,11 +13,13 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, islice
+from fractions import Fraction
+from itertools import accumulate, islice, pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from vfi_cli import memory
+from vfi_cli.cuts import Signature
 from vfi_cli.errors import InputError
 from vfi_cli.fit import Fit
 from vfi_cli.frame import Frame
@@ -43,6 +45,10 @@ FRAMES, BYTES = 24, 200_000_000
 #: How far the time is off where nothing else is known: other work on the machine, the rest of
 #: the picture. Of the encoded size there is less to be known.
 TIME_DOUBT, SIZE_DOUBT = 0.2, 0.4
+
+
+#: A source frame, its exact time and its signature, as :func:`measured` gives it.
+Decoded = tuple[Frame, Fraction, Signature | None]
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,7 @@ def _sample(
             raise InputError(f"{info.path}: the picture at {_at(plan, key)} cannot be decoded")
         held = sum(plane.nbytes for plane in source[0][0].planes)
         source += islice(frames, max(4, min(FRAMES, BYTES // held)) - 1)
+    source = _without_gap(source, plan.settings.gap)
     times = [at for _, at, _ in source]
     grid = replace(plan.grid, start=times[0], count=None)
     counts = Counts()
@@ -254,6 +261,16 @@ def _sample(
     encode = watch.spent() * (1 / len(made))
     here = [packet for packet in packets if times[0] <= packet.time <= times[-1]]
     return _Place(counted, encode, encoded, _usual(here or packets)), seconds
+
+
+def _without_gap(source: list[Decoded], least: Fraction | None) -> list[Decoded]:
+    """The longest stretch of the frames between gaps, over which nothing is made."""
+    stretches = [source[:1]]
+    for before, one in pairwise(source):
+        if least is not None and one[1] - before[1] >= least:
+            stretches.append([])
+        stretches[-1].append(one)
+    return max(stretches, key=len)
 
 
 def _encoded(plan: Plan, frames: Sequence[Frame]) -> tuple[PicturePacket, ...]:

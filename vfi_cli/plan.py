@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vfi_cli.io.streams import StreamPlan
 
 #: Bump when the same plan would render other frames than before: unfinished runs are then refused.
-PLAN_VERSION = 4
+PLAN_VERSION = 5
 
 #: Segments are about this long in output time, and begin on a source keyframe.
 SEGMENT_SECONDS = Fraction(5)
@@ -66,6 +66,8 @@ class RenderSettings:
     cuts: bool = True
     cuts_threshold: float | None = None  # None: the detector's default
     dedupe: bool = False
+    #: Seconds without a source frame from which on the last one is held; None: never.
+    gap: Fraction | None = None
     #: How many seconds later than the frame's time its top and its bottom row were exposed.
     rolling_shutter: tuple[Fraction, Fraction] | None = None
     #: The CUDA device that decodes, and from which NVENC reads; "none": the CPU decodes.

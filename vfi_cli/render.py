@@ -100,7 +100,7 @@ def pictures(
             for one in decided:
                 counts.cuts, counts.repeats = scenes.cuts, scenes.repeats
                 if part.settled is None or one.source_time >= part.settled:
-                    yield Shown(one.payload, one.time, one.cut_after)
+                    yield Shown(one.payload, one.time, one.cut_after, one.gap_after)
 
         for frame, time, sign in decoded:
             outside = time < begins or (ends is not None and time >= ends)
@@ -165,6 +165,7 @@ def scene_stream(settings: RenderSettings) -> SceneStream[Any]:
         cuts=settings.cuts,
         threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
         dedupe=settings.dedupe,
+        gap=settings.gap,
     )
 
 

@@ -29,6 +29,7 @@ class Decided(Generic[Payload]):
     payload: Payload
     time: Fraction  # when it should stand; its own time but for an evened cadence
     cut_after: bool  # the next frame belongs to another scene
+    gap_after: bool  # the next frame comes so late that nothing is made between the two
     context: bool  # fed only so that others could be decided; its own decision may be wrong
     source_time: Fraction  # its own time
 
@@ -40,10 +41,16 @@ class _Item(Generic[Payload]):
     time: Fraction
     context: bool
     cut_after: bool = False
-    difference: Difference | None = None  # to the frame before, None after a cut
+    gap_after: bool = False
+    difference: Difference | None = None  # to the frame before, None after a cut or gap
     repeat: bool = False
     kept: bool = True
     retimed: Fraction = Fraction(0)
+
+    @property
+    def parted_after(self) -> bool:
+        """Whether nothing goes on from this frame to the next."""
+        return self.cut_after or self.gap_after
 
 
 class _Local(Generic[In, Out]):
@@ -79,11 +86,18 @@ class SceneStream(Generic[Payload]):
     """
 
     def __init__(
-        self, *, cuts: bool = True, threshold: float = DEFAULT_THRESHOLD, dedupe: bool = False
+        self,
+        *,
+        cuts: bool = True,
+        threshold: float = DEFAULT_THRESHOLD,
+        dedupe: bool = False,
+        gap: Fraction | None = None,
     ) -> None:
+        """``gap``: seconds without a frame that part what lies before and after; None: none do."""
         self.cuts = 0  # found, frames of context not counted
         self.repeats = 0  # left out, frames of context not counted
         self._find_cuts, self._threshold, self._dedupe = cuts, threshold, dedupe
+        self._gap = gap
         #: frames to feed before the first and after the last that decisions are needed for
         self.context = DEDUPE_CONTEXT if dedupe else CUTS_CONTEXT if cuts else 1
         self._last_time: Fraction | None = None
@@ -144,12 +158,23 @@ class SceneStream(Generic[Payload]):
         payload, item.payload = item.payload, None  # windows keep the item a little longer
         if not item.kept:
             return None
-        return Decided(payload, item.retimed, item.cut_after, item.context, item.time)  # type: ignore[arg-type]
+        return Decided(
+            payload,  # type: ignore[arg-type]
+            item.retimed,
+            item.cut_after,
+            item.gap_after,
+            item.context,
+            item.time,
+        )
 
     def _cut(self, window: list[_Item[Payload] | None]) -> _Item[Payload]:
         item = window[_cuts.CONTEXT]
         assert item is not None
-        if self._find_cuts and window[_cuts.CONTEXT + 1] is not None:
+        following = window[_cuts.CONTEXT + 1]
+        if following is None:
+            return item
+        item.gap_after = self._gap is not None and following.time - item.time >= self._gap
+        if self._find_cuts:
             signatures = [None if w is None else w.signature for w in window]
             item.cut_after = _cuts.is_cut(signatures, self._threshold)
         return item
@@ -158,7 +183,7 @@ class SceneStream(Generic[Payload]):
     def _difference(window: list[_Item[Payload] | None]) -> _Item[Payload]:
         before, item = window
         assert item is not None
-        if before is not None and not before.cut_after:
+        if before is not None and not before.parted_after:
             assert before.signature is not None
             assert item.signature is not None
             item.difference = _duplicates.difference(before.signature, item.signature)
@@ -176,7 +201,7 @@ class SceneStream(Generic[Payload]):
         item = window[MAX_RUN + 1]
         assert item is not None
         item.kept = _duplicates.is_kept(
-            [None if w is None else w.repeat for w in window], item.cut_after
+            [None if w is None else w.repeat for w in window], item.parted_after
         )
         return item
 
@@ -186,6 +211,6 @@ class SceneStream(Generic[Payload]):
         assert item is not None
         if item.kept:
             item.retimed = _duplicates.retimed(
-                [None if w is None else Shown(w.time, w.kept, w.cut_after) for w in window]
+                [None if w is None else Shown(w.time, w.kept, w.parted_after) for w in window]
             )
         return item

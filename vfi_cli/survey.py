@@ -98,11 +98,12 @@ def _count(
     counts = Counts()
     if not decided:
         return counts
-    like, cuts = decided[0].payload, {one.source_time for one in decided if one.cut_after}
+    like = decided[0].payload
     if plan.settings.dedupe:
-        shown = (Shown(like, one.time, one.cut_after) for one in decided)
-    else:
-        shown = (Shown(like, at, at in cuts) for at in times)
+        shown = (Shown(like, one.time, one.cut_after, one.gap_after) for one in decided)
+    else:  # repeats are shown too; nothing is cut after one
+        known = {one.source_time: (one.cut_after, one.gap_after) for one in decided}
+        shown = (Shown(like, at, *known.get(at, (False, False))) for at in times)
     span = (shown, plan.grid, 0, plan.frames)
     shutter = plan.settings.rolling_shutter
     if shutter is None:

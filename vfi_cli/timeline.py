@@ -23,7 +23,7 @@ MAX_FACTOR = Fraction(256)
 # Nominal rates whose 1000/1001 multiple people write as a rounded decimal.
 _NTSC_NOMINAL = (24, 30, 48, 60, 72, 90, 96, 120, 144, 240)
 
-_GAP_SECONDS = 10
+_GAP_SECONDS = Fraction(10)
 _GAP_TIMES = 10
 
 _NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+")
@@ -145,6 +145,12 @@ class SourceTimeline:
         frames = round((int(pts) - first) * self.time_base * self.rate)
         return first * self.time_base + frames / self.rate
 
+    def gaps(self, least: Fraction) -> list[int]:
+        """Numbers of the frames after which none comes for ``least`` seconds."""
+        ticks = math.ceil(least / self.time_base) - 1  # exact times may be a tick further apart
+        long = [n for n, (a, b) in enumerate(itertools.pairwise(self.pts)) if b - a >= ticks]
+        return [n for n in long if self.time(n + 1) - self.time(n) >= least]
+
     def index_at(self, time: Fraction) -> int:
         """Index of the frame shown at ``time`` (0 before the first)."""
         low, high = 0, len(self.pts)
@@ -192,20 +198,15 @@ class OutputGrid:
         return max(0, math.ceil((time - self.start) * self.rate))
 
 
-def long_gaps(pts: Sequence[int], time_base: Fraction) -> list[int]:
-    """Numbers of the frames after which none comes for 10 s, and for ten times as long as usual.
+def least_gap(usual: Fraction) -> Fraction:
+    """Seconds without a frame that are a gap, where frames usually are ``usual`` seconds apart.
 
-    A recorder that paused, or a clock that jumped.
+    A recorder paused, or a clock jumped: what happened meanwhile cannot be told from the frames.
     """
-    least = _GAP_SECONDS / time_base
-    gaps = [n for n, (a, b) in enumerate(itertools.pairwise(pts)) if b - a >= least]
-    if gaps:
-        usual = usual_gap(pts)
-        gaps = [n for n in gaps if pts[n + 1] - pts[n] >= _GAP_TIMES * usual]
-    return gaps
+    return max(_GAP_SECONDS, _GAP_TIMES * usual)
 
 
-def usual_gap(pts: Sequence[int]) -> int:
+def usual_distance(pts: Sequence[int]) -> int:
     """The median distance of two frames, in the units of their times."""
     return statistics.median_low(b - a for a, b in itertools.pairwise(pts))
 

@@ -1,7 +1,7 @@
 """From source frames in time to what each output frame is made of.
 
 Pure bookkeeping: which output times fall between which source frames, where a
-cut forbids mixing, and which neighbours a four-frame model may see.
+cut or a gap forbids mixing, and which neighbours a four-frame model may see.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from vfi_cli.timeline import OutputGrid, timestep
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A source frame, the exact source time in seconds it stands at, and whether a cut follows."""
+    """A source frame, the exact source time in seconds it stands at, and what follows."""
 
     frame: Frame
     time: Fraction
     cut_after: bool
+    gap_after: bool = False  # it is held until the next one's time
+
+    @property
+    def parted_after(self) -> bool:
+        """Whether nothing may be made of this frame and the next together."""
+        return self.cut_after or self.gap_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ def place(
     and end after what is needed, and is read no further than necessary. The last
     frame is held until ``end`` of it. An output time that falls on a source frame
     shows that frame itself; within a cut the nearer frame is shown (the earlier of
-    two equally near). With ``frames_seen`` 4 the outer frames of a window are None
-    where the clip ends or a cut lies in between.
+    two equally near), within a gap the earlier. With ``frames_seen`` 4 the outer frames
+    of a window are None where the clip ends or a cut or gap lies in between.
     """
     k = first
     previous: Shown | None = None
@@ -105,14 +111,14 @@ def _content(
 ) -> Frame | Window:
     previous, left, right, after = around
     t = timestep(time, left.time, right.time)
-    if t <= 0:
+    if t <= 0 or left.gap_after:
         return left.frame
     if left.cut_after:
         return left.frame if t <= Fraction(1, 2) else right.frame
     if frames_seen == 2:
         return Window((left.frame, right.frame), t)
-    outer_left = None if previous is None or previous.cut_after else previous.frame
-    outer_right = None if after is None or right.cut_after else after.frame
+    outer_left = None if previous is None or previous.parted_after else previous.frame
+    outer_right = None if after is None or right.parted_after else after.frame
     return Window((outer_left, left.frame, right.frame, outer_right), t)
 
 
@@ -131,8 +137,8 @@ def place_rows(
     ``shutter`` tells by how many seconds the top and the bottom row were exposed later than
     the frame's time; between them it runs linearly. Every row of an output frame is taken from
     the pair of frames between whose exposures of this row the output's time falls. An output
-    frame is made of one scene, the one that the middle row is nearer to; rows before the
-    scene's first and after its last exposure show that exposure.
+    frame is made of one scene, the one that the middle row is nearer to (within a gap the
+    earlier); rows before the scene's first and after its last exposure show that exposure.
     """
     earliest, latest = -max(shutter), -min(shutter)
     held: deque[Shown] = deque()
@@ -199,13 +205,13 @@ def _rows(
 
 
 def _scene(time: Fraction, held: Sequence[Shown]) -> list[Shown]:
-    """Those of the frames that no cut divides from the time."""
+    """Those of the frames that no cut or gap divides from the time."""
     at = max((n for n, one in enumerate(held) if one.time <= time), default=0)
-    if held[at].cut_after and at + 1 < len(held):
+    if held[at].cut_after and not held[at].gap_after and at + 1 < len(held):
         at += timestep(time, held[at].time, held[at + 1].time) > Fraction(1, 2)
     begin, last = at, at
-    while begin > 0 and not held[begin - 1].cut_after:
+    while begin > 0 and not held[begin - 1].parted_after:
         begin -= 1
-    while last + 1 < len(held) and not held[last].cut_after:
+    while last + 1 < len(held) and not held[last].parted_after:
         last += 1
     return [held[n] for n in range(begin, last + 1)]

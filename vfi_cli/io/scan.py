@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from vfi_cli.io.ffv1 import slices_are_whole
-from vfi_cli.timeline import long_gaps, usual_gap
+from vfi_cli.timeline import SourceTimeline, least_gap, usual_distance
 from vfi_cli.wording import said
 
 #: Rates that cameras, discs and broadcasters use, looked for before odd fractions.
@@ -193,7 +193,8 @@ def find_rate(
         for rate in dict.fromkeys(rates):
             if fits_rate(pts, time_base, rate, rounding, complete=complete):
                 return Rate(rate, agrees=True, complete=complete)
-    if gaps := long_gaps(pts, time_base):
+    least = least_gap(usual_distance(pts) * time_base)
+    if gaps := SourceTimeline(pts, time_base, end).gaps(least):
         # They are no part of the rate at which the rest was taken.
         closed = _closed(pts, gaps)
         rest = find_rate(closed, closed[-1] + end - pts[-1], time_base, stated)
@@ -203,7 +204,7 @@ def find_rate(
 
 def _closed(pts: Sequence[int], gaps: Sequence[int]) -> list[int]:
     """The timestamps as if the gaps after those frames were as long as others."""
-    closed, usual, earlier = list(pts), usual_gap(pts), 0
+    closed, usual, earlier = list(pts), usual_distance(pts), 0
     for gap, following in itertools.pairwise([*gaps, len(pts) - 1]):
         earlier += pts[gap + 1] - pts[gap] - usual
         for number in range(gap + 1, following + 1):

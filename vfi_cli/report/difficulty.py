@@ -60,8 +60,8 @@ class Difficulty:
     """What was measured between neighbouring source frames, in order.
 
     The columns have one value for a pair of neighbours; NaN where there is none, as across cuts
-    that no new frame bridges. Differences are in steps of 8-bit codes, motion in pixels of the
-    full picture.
+    and gaps that no new frame bridges. Differences are in steps of 8-bit codes, motion in pixels
+    of the full picture.
     """
 
     times: array[float] = field(default_factory=lambda: array("d"))  # of the pair's middle, s
@@ -105,19 +105,21 @@ def measure(
     """
     found = Difficulty()
     meter = _Meter(plan, frames, interpolator, found)
-    previous: tuple[_Seen, Fraction, bool] | None = None
-    for seen, time, cut_after, repeat in _scenes(plan, frames, on_frame):
+    previous: tuple[_Seen, Fraction, Decided[_Seen] | None] | None = None
+    for seen, time, known in _scenes(plan, frames, on_frame):
         start = plan.timeline.start
-        if repeat:
+        if known is None:
             found.repeats.append(float(seen.time - start))
-        if repeat and plan.settings.dedupe:
-            continue
+            if plan.settings.dedupe:
+                continue
         if previous is not None:
-            if previous[2]:
+            left, stood, before = previous
+            cut = before is not None and before.cut_after
+            if cut:
                 found.cuts.append(float(seen.time - start))
-            respected = previous[2] and plan.settings.cuts
-            meter.pair(previous[0], seen, (previous[1], time), cut=respected)
-        previous = seen, time, cut_after
+            gap = before is not None and before.gap_after
+            meter.pair(left, seen, (stood, time), apart=gap or (cut and plan.settings.cuts))
+        previous = seen, time, known
     found.moments = meter.hardest()
     interpolator.forget()
     return found
@@ -125,8 +127,8 @@ def measure(
 
 def _scenes(
     plan: Plan, frames: int, on_frame: Callable[[int, int], None]
-) -> Iterator[tuple[_Seen, Fraction, bool, bool]]:
-    """(frame, time it stands at, a cut follows, it repeats the one before), in display order."""
+) -> Iterator[tuple[_Seen, Fraction, Decided[_Seen] | None]]:
+    """(frame, time it stands at, what is known; None: it repeats the one before), in order."""
     asked = plan.settings
     settings = replace(asked, cuts=asked.cuts or not asked.dedupe, dedupe=True)
     scenes: SceneStream[_Seen] = scene_stream(settings)
@@ -145,14 +147,16 @@ def _scenes(
             small = shrink(frame, SMALL_SIDE)
             yield _Seen(number, timeline.time_of(frame.pts), signature(frame), small)
 
-    def decided(kept: Iterator[Decided[_Seen]]) -> Iterator[tuple[_Seen, Fraction, bool, bool]]:
+    def decided(
+        kept: Iterator[Decided[_Seen]],
+    ) -> Iterator[tuple[_Seen, Fraction, Decided[_Seen] | None]]:
         for one in kept:
             while waiting:
                 seen = waiting.popleft()
                 itself = seen.number == one.payload.number
                 if seen.number in wanted:
                     time = one.time if itself and asked.dedupe else seen.time
-                    yield seen, time, itself and one.cut_after, not itself
+                    yield seen, time, one if itself else None
                 if itself:
                     break
 
@@ -182,14 +186,17 @@ class _Meter:
         self._best: dict[int, Moment] = {}  # by stretch of the clip
 
     def pair(
-        self, left: _Seen, right: _Seen, times: tuple[Fraction, Fraction], *, cut: bool
+        self, left: _Seen, right: _Seen, times: tuple[Fraction, Fraction], *, apart: bool
     ) -> None:
-        """Measure two neighbours that stand at these times, in seconds."""
+        """Measure two neighbours that stand at these times, in seconds.
+
+        ``apart``: no new frame is made of the two.
+        """
         found, start = self._found, self._plan.timeline.start
-        differs = math.nan if cut else difference(left.sign, right.sign).mean
+        differs = math.nan if apart else difference(left.sign, right.sign).mean
         moved = (math.nan, math.nan, math.nan)
         looked = self._interpolator is not None and len(found.times) % self._every == 0
-        if looked and not cut:
+        if looked and not apart:
             moved = self._motion(left, right)
         found.times.append(float((times[0] + times[1]) / 2 - start))
         found.difference.append(differs)
