@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from vfi_cli import memory
 from vfi_cli.errors import VfiError
 from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator
@@ -175,12 +176,12 @@ def row(name: str, dtype: str, frames: Tensor, rounds: int, size: str) -> str:
             taken.append(seconds(way))
         convolutions.append(convolution_seconds(ways[1]))
     slow, fast = (statistics.median(taken) for taken in times)
-    memory = [peak_memory(["--size", size, "--memory", name, way]) for way in ("published", dtype)]
+    peaks = [peak_memory(["--size", size, "--memory", name, way]) for way in ("published", dtype)]
     kind = str(quick.dtype).removeprefix("torch.")
     return (
         f"| {name} | {kind} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
         f"| {statistics.median(convolutions) * 1e3:.0f} ms | {psnr:.1f} dB "
-        f"| {memory[0]} | {memory[1]} |"
+        f"| {peaks[0]} | {peaks[1]} |"
     )
 
 
@@ -200,6 +201,7 @@ def main() -> None:
     parser.add_argument("--memory", nargs=2, metavar=("NAME", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    memory.prepare()  # as the command line does
     torch.set_num_threads(options.threads)
     width, height = (int(n) for n in options.size.split("x"))
     frames = read_frames(width, height)

@@ -329,7 +329,7 @@ def main() -> None:
         global clock
         clock, options.threads = time.process_time, 1
     torch.set_num_threads(options.threads)
-    memory.keep_freed()  # as the command line does
+    memory.prepare()  # as the command line does
     torch.manual_seed(0)
     info = ops.build_info()
     copying, reading = bandwidth(options.device)

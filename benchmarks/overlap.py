@@ -177,7 +177,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="runs; the middle one is shown")
     parser.add_argument("--out", type=Path, help="also write the table here")
     given = parser.parse_args()
-    memory.keep_freed()  # as the command line does
+    memory.prepare()  # as the command line does
     width, height = given.size
     table = head(
         "model, codec",

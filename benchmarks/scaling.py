@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, help="writes OUT.md and OUT.svg")
     given = parser.parse_args()
-    memory.keep_freed()
+    memory.prepare()
     model = open_model(given.model, device=given.device, dtype="auto")
     series = [by_pixels(model, given.repeat), by_frames(model, given.repeat)]
     lines: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,18 +69,18 @@ def test_available_respects_containers(
 def test_nothing_is_told_where_the_system_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_SELF", "_MEMINFO", "_CGROUP"):
+    for name in ("_SELF", "_MEMINFO", "_CGROUP", "_HUGE_PAGES"):
         monkeypatch.setattr(memory, name, tmp_path / "missing")
     assert memory.resident() is None
     assert memory.available() is None
-    assert memory.keep_freed() is False
+    assert memory.prepare() is False
     memory.forget_peak()
 
 
 _PAGES = """
 import resource, sys
 from vfi_cli import memory
-if sys.argv[1] == "kept" and not memory.keep_freed():
+if sys.argv[1] == "kept" and not memory.prepare():
     sys.exit(77)
 def take():
     block = bytearray(48 << 20)
@@ -105,3 +106,28 @@ def test_what_is_freed_is_kept_for_the_next_frame() -> None:
         faults[how] = int(run.stdout)
     assert faults["given back"] > 4 * (48 << 20) / 4096 / 2
     assert faults["kept"] < 4 * (48 << 20) / 4096 / 20
+
+
+_HUGE = """
+import sys
+from vfi_cli import memory
+if sys.argv[1] == "prepared":
+    memory.prepare()
+import torch
+block = torch.ones(16 << 20)
+print(next(line for line in open("/proc/self/smaps_rollup") if "AnonHugePages" in line).split()[1])
+"""
+
+
+@linux
+def test_tensors_are_in_large_pages() -> None:
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not pages.exists() or "[madvise]" not in pages.read_text():
+        pytest.skip("the system has no large pages, or gives them to all")
+    environment = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
+    kibibytes = {
+        how: int(subprocess.check_output([sys.executable, "-c", _HUGE, how], env=environment))
+        for how in ("as it is", "prepared")
+    }
+    assert kibibytes["as it is"] < 8 << 10
+    assert kibibytes["prepared"] > 40 << 10

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout, Window
@@ -133,6 +133,7 @@ def test_reads_no_further_than_needed() -> None:
     assert [p.number for p in placed] == list(range(7))
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.integers(1, 6), min_size=1, max_size=12),
     cuts=st.sets(st.integers(0, 40)),

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from vfi_cli import memory
             from vfi_cli.cli import app, messages
 
-            memory.keep_freed()
+            memory.prepare()
             return messages.run(app.command(), list(sys.argv[1:] if argv is None else argv))
         except KeyboardInterrupt:  # before there was a command that could say more
             print("vfi: interrupted; nothing was begun", file=sys.stderr)

