@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import os
 import platform
 import statistics
 import time
@@ -33,6 +34,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from vfi_cli import memory
+from vfi_cli.__main__ import THREADS_THAT_SLEEP
 from vfi_cli.errors import VfiError
 from vfi_cli.models import load_model
 from vfi_cli.models.base import Interpolator
@@ -173,8 +175,12 @@ def row(name: str, dtype: str, rounds: int, size: tuple[int, int], threads: int)
     workers: list[Connection] = []
     for way in ("published", dtype):
         here, there = context.Pipe()
+        if way != "published":
+            os.environ.update(THREADS_THAT_SLEEP)  # as the command line does
         context.Process(target=serve, args=(there, name, way, size, threads)).start()
         workers.append(here)
+        for key in THREADS_THAT_SLEEP:
+            os.environ.pop(key, None)
     pictures, kinds, peaks = zip(*(worker.recv() for worker in workers), strict=True)
     error = float(np.square(pictures[0] - pictures[1]).mean())
     times: tuple[list[float], list[float]] = ([], [])
