@@ -321,3 +321,8 @@ def test_an_error_ends_the_line() -> None:
 )
 def test_what_an_error_says_is_one_line(error: Exception, text: str) -> None:
     assert said(error) == text
+
+
+def test_names_keep_what_joins_letters_and_nothing_that_moves_the_cursor() -> None:
+    assert messages.one_line("می\u200cخواهم 👩\u200d🎨.mp4") == "می\u200cخواهم 👩\u200d🎨.mp4"
+    assert messages.one_line("a\x1b[31m\u202eb.mp4") == "a\ufffd[31m\ufffdb.mp4"

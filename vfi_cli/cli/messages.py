@@ -198,8 +198,12 @@ def one_line(text: str) -> str:
     return _printable(" ".join(text.split()))
 
 
+#: Letters of Persian and families of emoji are joined or kept apart by these.
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+
+
 def _printable(text: str, allowed: str = "") -> str:
-    allowed += NBSP
+    allowed += NBSP + _JOINERS
     return "".join(
         c if c.isprintable() or c in allowed else "\N{REPLACEMENT CHARACTER}" for c in text
     )
