@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -142,14 +143,6 @@ def convolution_seconds(call: Callable[[], object]) -> float:
     return sum(row.self_cpu_time_total for row in rows if row.key in CONVOLUTIONS) / 1e6
 
 
-def resident(field: str) -> int:
-    """Of this process, in bytes: VmRSS now, VmHWM at most so far."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) << 10
-    raise SystemExit("memory is measured by what Linux says of a process")
-
-
 def serve(parent: Connection, name: str, way: str, size: tuple[int, int], threads: int) -> None:
     """In a process of its own: the picture, the dtype and the memory it took; then, each time it
     is asked for, the seconds of a new frame or of its convolutions."""
@@ -162,10 +155,12 @@ def serve(parent: Connection, name: str, way: str, size: tuple[int, int], thread
     def call() -> Tensor:
         return published(model, frames) if way == "published" else model.interpolate(frames, T)
 
-    before = resident("VmRSS")
+    before = memory.resident()
     picture = call()  # warms up
-    taken = resident("VmHWM") - before
-    parent.send((picture.numpy(), str(model.dtype).removeprefix("torch."), taken))
+    peak = memory.resident("peak")
+    if before is None or peak is None:
+        raise SystemExit("memory is measured by what Linux says of a process")
+    parent.send((picture.numpy(), str(model.dtype).removeprefix("torch."), peak - before))
     while (measured := parent.recv()) is not None:
         parent.send(measured(call))
 
@@ -175,12 +170,10 @@ def row(name: str, dtype: str, rounds: int, size: tuple[int, int], threads: int)
     workers: list[Connection] = []
     for way in ("published", dtype):
         here, there = context.Pipe()
-        if way != "published":
-            os.environ.update(THREADS_THAT_SLEEP)  # as the command line does
-        context.Process(target=serve, args=(there, name, way, size, threads)).start()
+        # As the command line does.
+        with patch.dict(os.environ, {} if way == "published" else THREADS_THAT_SLEEP):
+            context.Process(target=serve, args=(there, name, way, size, threads)).start()
         workers.append(here)
-        for key in THREADS_THAT_SLEEP:
-            os.environ.pop(key, None)
     pictures, kinds, peaks = zip(*(worker.recv() for worker in workers), strict=True)
     error = float(np.square(pictures[0] - pictures[1]).mean())
     times: tuple[list[float], list[float]] = ([], [])

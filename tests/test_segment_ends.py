@@ -41,7 +41,8 @@ class OnDevice(local._Renderer):
 @pytest.fixture(autouse=True)
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_Renderer", OnDevice)
-    monkeypatch.setattr("vfi_cli.api.try_output", lambda *_, **__: None)  # it closes a writer too
+    # The trial closes a writer, too.
+    monkeypatch.setattr("vfi_cli.io.trial.try_output", lambda *_, **__: None)
 
 
 def test_a_segment_ends_while_the_next_one_is_made(

@@ -25,7 +25,7 @@ from vfi_cli.io.containers import MUXERS, muxer_for
 from vfi_cli.io.decode import Broken, SourceInfo, choose_hwaccel, probe
 from vfi_cli.io.encode import EncoderOptions, choose_encoder
 from vfi_cli.io.streams import plan_streams
-from vfi_cli.io.trial import try_output
+from vfi_cli.io.trial import choose_tried_encoder
 from vfi_cli.join import join, verify
 from vfi_cli.models import load_model
 from vfi_cli.models.base import ensemble_names
@@ -151,16 +151,14 @@ def prepare(
         begin=begin,
         end=end,
     )
-    encoder = choose_encoder(options.encoder, info, target.suffix)
-    try_output(
-        encoder, muxer_for(target.suffix), fps=grid.fps, width=info.width, height=info.height
-    )
+    encoder = choose_tried_encoder(options.encoder, info, target.suffix, grid.fps)
     interval = 1 / info.nominal_rate
     model = interpolator()
     settings = render_settings(options, model, info.width, info.height, interval)
     hwaccel, refusal = choose_hwaccel(options.hwaccel, info, str(model.device))
     settings = replace(settings, hwaccel=hwaccel)
-    met = (refusal, _held(info, grid, least_gap(interval)))
+    assert settings.gap is not None  # files have a clock
+    met = (refusal, _held(info, grid, settings.gap))
     info = replace(info, warnings=(*info.warnings, *(text for text in met if text is not None)))
     return make_plan(info, grid, settings, encoder, streams), target
 

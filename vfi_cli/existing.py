@@ -18,8 +18,8 @@ from vfi_cli.work import is_finished, work_folder_of
 class OutputExistsError(OutputError):
     """Something has the output's name already, and is not to be replaced."""
 
-    def __init__(self, plan: Plan, output: Path) -> None:
-        super().__init__(f"{output} exists already; add --overwrite to replace it")
+    def __init__(self, message: str, plan: Plan, output: Path) -> None:
+        super().__init__(message)
         self.plan = plan
         self.output = output
 
@@ -29,10 +29,10 @@ def made_before(plan: Plan, output: Path, *, overwrite: bool) -> bool:
 
     Raises OutputExistsError where something else stands in its place that is not to be overwritten.
     """
-    finished = is_finished(output, plan.fingerprint, overwrite=True)
-    if os.path.lexists(output) and not finished and not overwrite:
-        raise OutputExistsError(plan, output)
-    return finished
+    try:
+        return is_finished(output, plan.fingerprint, overwrite=overwrite)
+    except OutputError as error:
+        raise OutputExistsError(str(error), plan, output) from error
 
 
 def difference(plan: Plan, output: Path, *, allow_truncated: bool = False) -> str | None:

@@ -23,14 +23,13 @@ from vfi_cli.api import ConvertOptions, Listener, check_output, open_model, rend
 from vfi_cli.errors import InputError, OutputError, TruncatedInputError, UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.atomic import publish
-from vfi_cli.io.containers import muxer_for
 from vfi_cli.io.copier import StreamCopier
 from vfi_cli.io.encode import EncoderConfig, VideoWriter, choose_encoder, to_picture
 from vfi_cli.io.mux import OutputMux, PictureTraits
 from vfi_cli.io.pipe import StreamReader, open_stream, read_through
 from vfi_cli.io.prefetch import Outbox, Prefetch
 from vfi_cli.io.streams import StreamPlan, plan_streams
-from vfi_cli.io.trial import try_output
+from vfi_cli.io.trial import choose_tried_encoder
 from vfi_cli.join import JoinReport, frame_clock, verify
 from vfi_cli.models import Interpolator
 from vfi_cli.plan import beyond_the_end, output_rate
@@ -172,9 +171,7 @@ class _Run:
         info, options = self._reader.info, self._options
         if isinstance(target, Path):
             suffix = target.suffix
-            self.encoder = choose_encoder(options.encoder, info, suffix)
-            muxer, fps = muxer_for(suffix), self.grid.fps
-            try_output(self.encoder, muxer, fps=fps, width=info.width, height=info.height)
+            self.encoder = choose_tried_encoder(options.encoder, info, suffix, self.grid.fps)
         else:
             suffix = ".nut"
             self.encoder = choose_encoder(options.encoder, info, ".y4m" if self._y4m else "-")

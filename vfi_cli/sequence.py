@@ -21,14 +21,13 @@ from vfi_cli.api import check_output
 from vfi_cli.errors import InputError
 from vfi_cli.frame import ColorSpec, Frame, PlaneLayout
 from vfi_cli.io.atomic import publish
-from vfi_cli.io.containers import muxer_for
 from vfi_cli.io.decode import SourceInfo, probe
-from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter, choose_encoder
+from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter
 from vfi_cli.io.images import IMAGE_COLOR, ImageInfo, probe_image, read_image
 from vfi_cli.io.naming import Clip, find_clips, irregular_numbers
 from vfi_cli.io.prefetch import Prefetch
 from vfi_cli.io.streams import plan_streams
-from vfi_cli.io.trial import try_output
+from vfi_cli.io.trial import choose_tried_encoder
 from vfi_cli.join import join, verify
 from vfi_cli.render import QUEUE_FRAMES, write
 from vfi_cli.work import WorkFolder, is_finished, work_folder_of
@@ -94,9 +93,8 @@ def plan_sequence(
     first = probe_image(clip.images[0])
     for path in clip.images[1:]:
         _check_alike(first, probe_image(path))
-    encoder = choose_encoder(options.encoder, _as_source(first, options.fps), target.suffix)
-    muxer = muxer_for(target.suffix)
-    try_output(encoder, muxer, fps=options.fps, width=first.width, height=first.height)
+    source = _as_source(first, options.fps)
+    encoder = choose_tried_encoder(options.encoder, source, target.suffix, options.fps)
     notes = list(encoder.notes)
     gap = irregular_numbers(clip.images)
     if gap is not None:

@@ -25,11 +25,10 @@ from vfi_cli.compare.picture import Fitter, Planes, Target, notes_on, padded
 from vfi_cli.errors import InputError, OutputError, UsageError
 from vfi_cli.frame import Frame
 from vfi_cli.io.atomic import publish
-from vfi_cli.io.containers import muxer_for
 from vfi_cli.io.decode import SourceInfo
-from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter, choose_encoder
+from vfi_cli.io.encode import EncoderConfig, EncoderOptions, VideoWriter
 from vfi_cli.io.streams import StreamPlan, plan_streams
-from vfi_cli.io.trial import try_output
+from vfi_cli.io.trial import choose_tried_encoder
 from vfi_cli.join import join, verify
 from vfi_cli.render import write
 from vfi_cli.timeline import OutputGrid
@@ -125,9 +124,6 @@ def plan_comparison(
         rotation=0,
         display_matrix=None,
     )
-    encoder = choose_encoder(options.encoder, whole, target_path.suffix)
-    muxer = muxer_for(target_path.suffix)
-    try_output(encoder, muxer, fps=grid.fps, width=whole.width, height=whole.height)
     return ComparisonPlan(
         inputs=inputs,
         output=target_path,
@@ -137,7 +133,7 @@ def plan_comparison(
         labels=tuple(labels),
         mode=options.mode,
         info=whole,
-        encoder=encoder,
+        encoder=choose_tried_encoder(options.encoder, whole, target_path.suffix, grid.fps),
         streams=_sound(whole, inputs[0], grid, target_path.suffix),
         notes=(*notes_on([one.info for one in inputs]), *length_notes(inputs, grid)),
     )

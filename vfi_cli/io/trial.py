@@ -13,15 +13,25 @@ import numpy as np
 
 from vfi_cli.errors import OutputError
 from vfi_cli.frame import Frame
-from vfi_cli.io.codecs import EncoderConfig
-from vfi_cli.io.containers import CONTAINERS
+from vfi_cli.io.codecs import EncoderConfig, EncoderOptions, choose_encoder
+from vfi_cli.io.containers import CONTAINERS, muxer_for
 from vfi_cli.io.encode import VideoWriter
 from vfi_cli.io.mux import OutputMux
+from vfi_cli.io.source import SourceInfo
 from vfi_cli.wording import said
 
 #: Pixels a side from which on a smaller frame is tried first: x265 and SVT-AV1 take a second to
 #: begin in 4K, and some tens of milliseconds so.
 _SMALL = 256
+
+
+def choose_tried_encoder(
+    options: EncoderOptions, info: SourceInfo, suffix: str, fps: Fraction
+) -> EncoderConfig:
+    """As :func:`~vfi_cli.io.codecs.choose_encoder` for a file, tried in its container."""
+    config = choose_encoder(options, info, suffix)
+    try_output(config, muxer_for(suffix), fps=fps, width=info.width, height=info.height)
+    return config
 
 
 def try_output(
