@@ -119,10 +119,26 @@ inline __m512 load(__mmask16 some, const BFloat16* from) {
   const __m256i bits = _mm256_maskz_loadu_epi16(some, from);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
-inline void store(__mmask16 some, float* to, __m512 x) { _mm512_mask_storeu_ps(to, some, x); }
+// ``count``: sixteen or eight, known to the compiler, or 0 for those of the mask. Masked stores of
+// bfloat16 take many cycles on some processors.
+template <int count>
+inline void store(__mmask16 some, float* to, __m512 x) {
+  if constexpr (count == 16) {
+    _mm512_storeu_ps(to, x);
+  } else {
+    _mm512_mask_storeu_ps(to, some, x);
+  }
+}
+template <int count>
 inline void store(__mmask16 some, BFloat16* to, __m512 x) {
-  const auto narrow = to_bfloat16((Vector<float, kWide>)x);
-  _mm256_mask_storeu_epi16(to, some, (__m256i)narrow);
+  const auto narrow = (__m256i)to_bfloat16((Vector<float, kWide>)x);
+  if constexpr (count == 16) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow);
+  } else if constexpr (count == 8) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(narrow));
+  } else {
+    _mm256_mask_storeu_epi16(to, some, narrow);
+  }
 }
 
 // The larger of the most so far and of the magnitudes of x; NaN is none.
@@ -134,10 +150,25 @@ inline T* at(const View& view, int64_t b, int64_t y, int64_t x) {
          x * view.x_stride;
 }
 
-inline void store_bytes(uint8_t* to, __mmask16 some, __m512 x) {
+// The first ``count`` of sixteen numbers as bytes. Masked stores of bytes take many cycles on some
+// processors, so that fours are stored without where that does.
+inline void store_bytes(uint8_t* to, int64_t count, __m512 x) {
   // NaN becomes the least integer, of which the lowest byte is 0.
   const __m512i whole = _mm512_add_epi32(_mm512_cvtps_epi32(x), _mm512_set1_epi32(kInt8Zero));
-  _mm_mask_storeu_epi8(to, some, _mm512_cvtepi32_epi8(whole));
+  __m128i bytes = _mm512_cvtepi32_epi8(whole);
+  if (count >= kWide) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
+    return;
+  }
+  if (count & 8) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
+    bytes = _mm_srli_si128(bytes, 8);
+    to += 8;
+  }
+  if (count & 4) {
+    const int32_t four = _mm_cvtsi128_si32(bytes);
+    std::memcpy(to, &four, sizeof four);
+  }
 }
 
 // A row of an input as 8-bit numbers.
@@ -147,7 +178,7 @@ void quantize(const Int8Input& in, int64_t b, int64_t y, int64_t width, __m512 s
     const T* from = at<const T>(in.x, b, y, x);
     for (int64_t c = 0; c < in.channels; c += kWide) {
       const __m512 values = load(first_lanes(in.channels - c), from + c);
-      store_bytes(to + c, first_lanes(in.room - c), _mm512_mul_ps(values, share));
+      store_bytes(to + c, in.room - c, _mm512_mul_ps(values, share));
     }
   }
 }
@@ -173,7 +204,7 @@ void quantize_half(const Int8Input& in, int64_t b, int64_t y, int64_t height, in
       const __m512 here = _mm512_fmadd_ps(three, load(some, nearest + c), load(some, across + c));
       const __m512 there = _mm512_fmadd_ps(three, load(some, down + c), load(some, farthest + c));
       const __m512 sum = _mm512_fmadd_ps(three, here, there);
-      store_bytes(to + c, first_lanes(in.room - c), _mm512_mul_ps(sum, of_sum));
+      store_bytes(to + c, in.room - c, _mm512_mul_ps(sum, of_sum));
     }
   }
 }
@@ -182,26 +213,73 @@ struct Channels {  // of those that are put out
   int64_t first, count;
 };
 
-// What the sums of a pixel become, and the largest magnitude of it and of those before. ``sums``
-// and ``shares`` are of each input.
+// Where neighbouring pixels of a row lie: so many values apart. ``data`` may be null.
 template <typename T>
-__m512 finish(const Int8Conv& p, const int32_t* const* sums, const __m512* shares,
-              Channels channels, const T* before, const T* after, T* to, __m512 most) {
-  for (int64_t i = 0; i < channels.count; i += kWide) {
-    const int64_t c = channels.first + i;
-    const __mmask16 some = first_lanes(channels.count - i);
-    __m512 value = _mm512_loadu_ps(p.bias + c);
-    for (int64_t k = 0; k < p.count; ++k) {
-      const __m512 whole = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums[k] + i));
-      const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(p.inputs[k].scale + c), shares[k]);
-      value = _mm512_fmadd_ps(whole, scale, value);
+struct Line {
+  T* data;
+  int64_t apart;
+
+  Line from(int64_t x) const { return {data == nullptr ? nullptr : data + x * apart, apart}; }
+};
+
+template <typename T>
+Line<T> line_of(const View& view, int64_t b, int64_t y, int64_t channel) {
+  if (view.data == nullptr) return {nullptr, 0};
+  return {at<T>(view, b, y, 0) + channel, view.x_stride};
+}
+
+// What the sums of a tile's pixels become.
+template <typename T>
+struct Finish {
+  int64_t pixels, inputs;
+  int64_t apart;  // between the sums of two pixels
+  const int32_t* sums[kInt8MaxInputs];
+  const float* scales[kInt8MaxInputs];
+  const float* bias;
+  const float* slopes;
+  Line<const T> before, after;
+  Line<T> out;
+};
+
+// Sixteen channels of all pixels, or as many as the mask has bits, and the largest magnitude of
+// them and of those before. ``count`` as in ``store``.
+template <int count, typename T>
+__m512 finish_channels(const Finish<T>& f, int64_t i, __mmask16 some, __m512 most) {
+  const __m512 bias = _mm512_loadu_ps(f.bias + i), slopes = _mm512_loadu_ps(f.slopes + i);
+  const __m512 zero = _mm512_setzero_ps(), scale = _mm512_loadu_ps(f.scales[0] + i);
+  const int32_t* sums = f.sums[0] + i;
+  for (int64_t pixel = 0; pixel < f.pixels; ++pixel) {
+    const __m512 whole = _mm512_cvtepi32_ps(_mm512_loadu_si512(sums + pixel * f.apart));
+    __m512 value = _mm512_fmadd_ps(whole, scale, bias);
+    if (f.inputs > 1) {
+      const __m512 other =
+          _mm512_cvtepi32_ps(_mm512_loadu_si512(f.sums[1] + i + pixel * f.apart));
+      value = _mm512_fmadd_ps(other, _mm512_loadu_ps(f.scales[1] + i), value);
     }
-    if (before != nullptr) value = _mm512_add_ps(value, load(some, before + c));
-    const __mmask16 below = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
-    value = _mm512_mask_mul_ps(value, below, value, _mm512_loadu_ps(p.slopes + c));
-    if (after != nullptr) value = _mm512_add_ps(value, load(some, after + c));
-    store(some, to + c, value);
-    most = larger(most, _mm512_maskz_mov_ps(some, value));
+    if (f.before.data != nullptr) {
+      value = _mm512_add_ps(value, load(some, f.before.data + i + pixel * f.before.apart));
+    }
+    const __mmask16 below = _mm512_cmp_ps_mask(value, zero, _CMP_LT_OQ);
+    value = _mm512_mask_mul_ps(value, below, value, slopes);
+    if (f.after.data != nullptr) {
+      value = _mm512_add_ps(value, load(some, f.after.data + i + pixel * f.after.apart));
+    }
+    store<count>(some, f.out.data + i + pixel * f.out.apart, value);
+    most = larger(most, count == kWide ? value : _mm512_maskz_mov_ps(some, value));
+  }
+  return most;
+}
+
+template <typename T>
+__m512 finish(const Finish<T>& f, int64_t channels, __m512 most) {
+  int64_t i = 0;
+  for (; i + kWide <= channels; i += kWide) {
+    most = finish_channels<kWide>(f, i, first_lanes(kWide), most);
+  }
+  if (channels - i == kWide / 2) {
+    most = finish_channels<kWide / 2>(f, i, first_lanes(kWide / 2), most);
+  } else if (i < channels) {
+    most = finish_channels<0>(f, i, first_lanes(channels - i), most);
   }
   return most;
 }
@@ -257,24 +335,34 @@ int64_t input_bytes(const Int8Conv& p, const Int8Input& in) {
   return (p.kernel + 1) * Rows<float>::row_bytes(p, in);
 }
 
+// Floats for the scales of one input.
+int64_t columns(const Int8Conv& p) { return p.vectors * p.lanes + kInt8Slack; }
+
 int64_t scratch(const Int8Conv& p) {
   int64_t bytes = 0;
-  for (int64_t k = 0; k < p.count; ++k) bytes += input_bytes(p, p.inputs[k]);
+  for (int64_t k = 0; k < p.count; ++k) {
+    bytes += columns(p) * static_cast<int64_t>(sizeof(float)) + input_bytes(p, p.inputs[k]);
+  }
   return bytes;
 }
 
 template <typename T>
 void convolve_as(const Int8Conv& p, int64_t begin, int64_t end, uint8_t* memory) {
+  float* scales[kInt8MaxInputs] = {};
+  for (int64_t k = 0; k < p.count; ++k) {
+    scales[k] = reinterpret_cast<float*>(memory);
+    memory += columns(p) * static_cast<int64_t>(sizeof(float));
+  }
   std::optional<Rows<T>> rows[kInt8MaxInputs];
   for (int64_t k = 0; k < p.count; ++k) {
     rows[k].emplace(p, p.inputs[k], memory);
     memory += input_bytes(p, p.inputs[k]);
   }
   const int64_t blocks = (p.vectors + kMostVectors - 1) / kMostVectors;
+  int64_t sample = -1;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t b = row / p.out_height, y = row % p.out_height;
     Reading readings[kInt8MaxInputs];
-    __m512 shares[kInt8MaxInputs];
     for (int64_t k = 0; k < p.count; ++k) {
       const Int8Input& in = p.inputs[k];
       rows[k]->read(b, y * p.stride - p.padding, readings[k].rows);
@@ -282,8 +370,12 @@ void convolve_as(const Int8Conv& p, int64_t begin, int64_t end, uint8_t* memory)
       readings[k].apart = p.stride * in.room;
       readings[k].quads = p.kernel * in.room / 4;
       readings[k].lanes = p.lanes;
-      shares[k] = _mm512_set1_ps(in.peaks[b] / kInt8Peak);
+      if (b != sample) {
+        const float share = in.peaks[b] / kInt8Peak;
+        for (int64_t c = 0; c < columns(p); ++c) scales[k][c] = in.scale[c] * share;
+      }
     }
+    sample = b;
     __m512 most = _mm512_setzero_ps();
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * p.vectors / blocks;
@@ -295,25 +387,31 @@ void convolve_as(const Int8Conv& p, int64_t begin, int64_t end, uint8_t* memory)
       const int64_t pixels = (p.out_width + tiles - 1) / tiles;
       const SumTile sum = p.lanes == 8 ? tile_of<__m256i>(vectors, pixels)
                                        : tile_of<__m512i>(vectors, pixels);
+      alignas(64) int32_t sums[kInt8MaxInputs][kMostPixels * kMostVectors * kWide + kWide];
+      Finish<T> f = {};
+      f.pixels = pixels;
+      f.inputs = p.count;
+      f.apart = vectors * p.lanes;
+      f.bias = p.bias + channels.first;
+      f.slopes = p.slopes + channels.first;
       for (int64_t k = 0; k < p.count; ++k) {
         const Int8Input& in = p.inputs[k];
         readings[k].weight = in.weight + first * p.kernel * p.kernel * in.room * p.lanes;
         readings[k].start = in.start + channels.first;
+        f.sums[k] = sums[k];
+        f.scales[k] = scales[k] + channels.first;
       }
-      alignas(64) int32_t sums[kInt8MaxInputs][kMostPixels * kMostVectors * kWide + kWide];
+      const Line<const T> before = line_of<const T>(p.before, b, y, channels.first);
+      const Line<const T> after = line_of<const T>(p.after, b, y, channels.first);
+      const Line<T> out = line_of<T>(p.out, b, y, channels.first);
       // The last tile takes some pixels again where the width is no multiple.
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t x0 = std::min(tile * pixels, p.out_width - pixels);
         for (int64_t k = 0; k < p.count; ++k) sum(readings[k], x0, sums[k]);
-        for (int64_t i = 0; i < pixels; ++i) {
-          const int64_t skip = i * vectors * p.lanes;
-          const int32_t* const of_pixel[kInt8MaxInputs] = {sums[0] + skip, sums[1] + skip};
-          const auto beside = [&](const View& view) {
-            return view.data == nullptr ? nullptr : at<const T>(view, b, y, x0 + i);
-          };
-          most = finish<T>(p, of_pixel, shares, channels, beside(p.before), beside(p.after),
-                           at<T>(p.out, b, y, x0 + i), most);
-        }
+        f.before = before.from(x0);
+        f.after = after.from(x0);
+        f.out = out.from(x0);
+        most = finish(f, channels.count, most);
       }
     }
     p.row_peaks[row] = _mm512_reduce_max_ps(most);
