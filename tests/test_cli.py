@@ -61,6 +61,18 @@ def test_help_imports_nothing_heavy_and_no_command() -> None:
     assert not {entry.module for entry in app.COMMANDS} & modules
 
 
+def test_the_program_ends_at_once_but_in_order() -> None:
+    code = (
+        "import atexit, sys; from unittest.mock import patch; import vfi_cli.__main__ as program; "
+        "atexit.register(print, 'tidied', end=''); print('said', end=' '); "
+        "patch.object(program, 'main', lambda: 7).start(); program.program()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("said tidied", "", 7)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_of_a_command_imports_nothing_heavy(name: str) -> None:
     assert not loaded_by(name, "--help") & HEAVY

@@ -13,6 +13,7 @@ import av
 import av.error
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
+from av.video.stream import VideoStream
 
 from vfi_cli.errors import OutputError
 from vfi_cli.io.copier import Sent
@@ -296,6 +297,8 @@ def _decode_ends(path: str, index: int, last_key: int, last: int) -> None:
     for back in (0, 10, None):
         with _open(path) as file:
             stream = file.streams[index]
+            assert isinstance(stream, VideoStream)
+            stream.thread_type = "AUTO"  # frames side by side, where the codec can
             for other in file.streams:
                 if other.index != index:
                     other.discard = Discard.all
