@@ -221,7 +221,7 @@ def test_h264_has_whole_pictures_in_threads_that_do_not_follow_the_machine(clip,
     config = choose_encoder(EncoderOptions(codec="h264"), clip, ".mkv")
     written = write(tmp_path / "a.mkv", config, frames(config.layout)).read_bytes()
     settings = written[written.index(b"x264 - core") :]
-    assert b" threads=8 " in settings
+    assert b" threads=6 " in settings
     assert b" sliced_threads=0 " in settings
 
 

@@ -32,7 +32,7 @@ BISECTION_DEPTH = 5
 
 #: Room for so many more source frames than a window has. Whenever it is full, those frames of the
 #: next window that are known are copied to its beginning.
-_SPARE_SLOTS = 2
+_SPARE_SLOTS = 1
 
 _names = count()
 

@@ -50,7 +50,7 @@ def _x264(crf: float | None, preset: str | None) -> dict[str, str]:
     options = {
         "crf": f"{18 if crf is None else crf:g}",
         "preset": preset or "medium",
-        "threads": "8",
+        "threads": "6",
         "thread_type": "frame",
     }
     if "AVX512F" in _cpu_features():

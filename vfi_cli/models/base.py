@@ -116,10 +116,10 @@ class Memo:
         if key in store:
             store.move_to_end(key)
             return store[key]  # type: ignore[return-value]
-        value = compute()
-        store[key] = value
-        while len(store) > keep:
+        # Room is made first: of large frames one value more would be tens of megabytes.
+        while len(store) >= keep:
             store.popitem(last=False)
+        value = store[key] = compute()
         return value
 
 
