@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from fractions import Fraction
 
 import pytest
@@ -253,6 +254,24 @@ def test_a_memo_keeps_the_last_of_each_kind() -> None:
     memo.bind(None, None)
     ask("x", 0)
     assert len(calls) == 6  # nameless frames are never remembered
+
+
+def test_a_memo_makes_room_before_it_computes() -> None:
+    """Three values of a large frame, where two are kept, would be a third more memory."""
+    memo, alive = Memo(), []
+
+    def compute() -> Tensor:
+        alive.append(sum(one() is not None for one in values))
+        value = torch.zeros(1)
+        values.append(weakref.ref(value))
+        return value
+
+    values: list[weakref.ref[Tensor]] = []
+    for keys in ("ab", "bc", "cd"):
+        memo.bind(keys, None)
+        for position in (0, 1):
+            memo("x", (position,), compute)
+    assert alive == [0, 1, 1, 1]
 
 
 class CountingFlow(FlowNet):
