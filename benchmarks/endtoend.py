@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -66,9 +67,10 @@ def compare(source: Path, folder: Path, frames: int, model: str, repeat: int) ->
     rate = probe(half).nominal_rate * 2
     encoding = [text for name, value in ENCODER.items() for text in (f"--{name}", value)]
 
-    def vfi(clip: Path, output: Path) -> float:
+    def vfi(clip: Path, output: Path, scale: str = "1") -> float:
         common = ("--factor", "2", "--model", model, "--codec", "h264", "--overwrite")
-        return run_vfi("convert", clip, *common, *encoding, "-o", output).seconds
+        given = (*common, "--scale", scale, *encoding)
+        return run_vfi("convert", clip, *given, "-o", output).seconds
 
     def minterpolate(clip: Path, output: Path) -> float:
         began = time.perf_counter()
@@ -79,6 +81,7 @@ def compare(source: Path, folder: Path, frames: int, model: str, repeat: int) ->
 
     programs: dict[str, Callable[[Path, Path], float]] = {
         f"vfi convert, {model}": vfi,
+        f"vfi convert, {model}, --scale 0.5": partial(vfi, scale="0.5"),
         "ffmpeg minterpolate": minterpolate,
     }
     took: dict[str, tuple[float, float, float]] = {}

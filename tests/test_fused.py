@@ -283,6 +283,7 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "rifem": lambda: RIFE((12, 8, 8), 4, timed=True),
     "lite": lambda: LiteNet(Spec(widths=WIDTHS)),
     "seven blocks": lambda: LiteNet(replace(SPEC, widths=(16, 16, 16, 8, 8, 8, 8))),
+    "half resolution": lambda: LiteNet(Spec(widths=(16, 16, 8, 8), scales=(16, 8, 4, 2))),
     "4.25.lite": lambda: IFNet(Spec(widths=WIDTHS, scales=LITE_SCALES)),
     **{
         known.name: functools.partial(narrow, known.prototype)

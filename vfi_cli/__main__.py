@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -15,10 +14,6 @@ from typing import NoReturn
 #: encoding, which run at the same time.
 THREADS_THAT_SLEEP = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}
 
-#: So many new containers between two searches for garbage. Imports make hundreds of thousands and
-#: no garbage, and Python's own threshold has it look at them seven hundred times.
-NEW_CONTAINERS = 20_000
-
 
 def program() -> NoReturn:
     """:func:`main` as a process of its own, which ends at once.
@@ -26,7 +21,6 @@ def program() -> NoReturn:
     Python would first take down all modules, one object after the other: half a second with
     torch. The system has the memory back either way.
     """
-    gc.set_threshold(NEW_CONTAINERS, *gc.get_threshold()[1:])
     code = main()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
