@@ -73,6 +73,13 @@ def test_the_program_ends_at_once_but_in_order() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("said tidied", "", 7)
 
 
+def test_a_profiler_has_the_last_word() -> None:
+    command = [sys.executable, "-m", "cProfile", "-m", "vfi_cli", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0
+    assert "function calls" in done.stdout
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_help_of_a_command_imports_nothing_heavy(name: str) -> None:
     assert not loaded_by(name, "--help") & HEAVY

@@ -22,6 +22,8 @@ def program() -> NoReturn:
     torch. The system has the memory back either way.
     """
     code = main()
+    if sys.gettrace() is not None or sys.getprofile() is not None:
+        sys.exit(code)  # whoever watches has yet to say what was seen
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a reader who has gone was told of

@@ -213,8 +213,8 @@ ScaleOption = Annotated[
     Scale,
     typer.Option(
         metavar="X",
-        help="Resolution at which motion is estimated: auto, 0.25 or 0.5 (4K, fast motion), "
-        "1, or 2 (small pictures).",
+        help="Resolution at which motion is estimated: auto, 0.25 or 0.5 (4K, fast motion, less "
+        "time), 1, or 2 (small pictures).",
         rich_help_panel=_INTERPOLATION,
     ),
 ]
