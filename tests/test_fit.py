@@ -147,13 +147,14 @@ def test_unknown_architectures_are_not_underestimated() -> None:
 )
 def test_a_model_takes_what_the_table_says(name: str, ensemble: bool) -> None:
     """Measured in processes of their own, with the kernels that are there."""
+    # Far apart: what a process takes by itself differs by some 20 MB from one to the next.
     rows = [
         bench.measure_models([name], size=size, device="cpu", repeat=1, ensemble=ensemble).rows[0]
-        for size in ((256, 192), (640, 448))
+        for size in ((256, 192), (1280, 768))
     ]
     if any(row.peak_memory is None for row in rows):
         pytest.skip("the system does not tell")
-    grown = (rows[1].peak_memory - rows[0].peak_memory) / (640 * 448 - 256 * 192)
+    grown = (rows[1].peak_memory - rows[0].peak_memory) / (1280 * 768 - 256 * 192)
     model = bench.open_model(name, device="cpu", dtype="auto")
     told = fit.bytes_per_pixel(model, ensemble=ensemble)
     assert told / 2.5 < grown < told * 1.5
